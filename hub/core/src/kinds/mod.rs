@@ -1,0 +1,116 @@
+//! The table of resource kinds: adding a kind is adding a row.
+//!
+//! One set of handlers serves all rows; what differs between kinds is data or a pure function here.
+
+use serde_json::Value;
+
+use crate::object::Object;
+use crate::status::FieldError;
+
+/// One kind of object and everything that the API machine must know of it.
+pub struct Resource {
+    /// Empty for the core group.
+    pub group: &'static str,
+    pub version: &'static str,
+    pub kind: &'static str,
+    pub plural: &'static str,
+    pub singular: &'static str,
+    pub short_names: &'static [&'static str],
+    pub categories: &'static [&'static str],
+    pub scope: Scope,
+    pub verbs: &'static [&'static str],
+    pub subresources: &'static [Subresource],
+    pub durability: Durability,
+    /// What DELETE answers with (clients decode it): the object, or a `Status`.
+    pub delete_answers: DeleteAnswer,
+    pub columns: &'static [Column],
+    /// The cells of one row, in the order of `columns`. `now` in unix seconds.
+    pub cells: fn(&Object, now: i64) -> Vec<Value>,
+    /// Fills in what Kubernetes would, so that a round trip through `kubectl diff` is empty.
+    pub default: fn(&mut Object),
+    /// Everything wrong with the object; `old` on updates.
+    pub validate: fn(new: &Object, old: Option<&Object>) -> Vec<FieldError>,
+    /// Fields that are accepted and ignored: texts for `Warning` headers.
+    pub warnings: fn(&Object) -> Vec<String>,
+    /// Fields beyond metadata.name and metadata.namespace that field selectors may name, with their path.
+    pub selectable_fields: &'static [(&'static str, &'static [&'static str])],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scope {
+    Cluster,
+    Namespaced,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subresource {
+    Status,
+    Scale,
+    Log,
+    Eviction,
+    Binding,
+    Token,
+}
+
+/// Whether an acknowledged write must survive a power cut (design section 4). The `status`
+/// subresource is always relaxed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    Durable,
+    Relaxed,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteAnswer {
+    Object,
+    Status,
+}
+
+/// A column of `kubectl get`.
+#[derive(Debug, Clone, Copy)]
+pub struct Column {
+    pub name: &'static str,
+    /// `string`, `integer`, `date`.
+    pub kind: &'static str,
+    /// `name` for the name column, else empty.
+    pub format: &'static str,
+    pub description: &'static str,
+    /// 0 always shown, 1 with `-o wide`.
+    pub priority: u8,
+}
+
+/// The rows.
+pub fn table() -> &'static [Resource] {
+    &[]
+}
+
+/// The row served at `/apis/<group>/<version>/.../<plural>`.
+pub fn find(group: &str, version: &str, plural: &str) -> Option<&'static Resource> {
+    table().iter().find(|r| r.group == group && r.version == version && r.plural == plural)
+}
+
+/// The row of an object's `apiVersion` and `kind`.
+pub fn of_kind(api_version: &str, kind: &str) -> Option<&'static Resource> {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    table().iter().find(|r| r.group == group && r.version == version && r.kind == kind)
+}
+
+impl Resource {
+    pub fn api_version(&self) -> String {
+        if self.group.is_empty() { self.version.to_owned() } else { format!("{}/{}", self.group, self.version) }
+    }
+
+    /// The store key of an object: `/<group or "core">/<plural>/<namespace or "">/<name>`.
+    pub fn key(&self, namespace: &str, name: &str) -> String {
+        format!("{}{name}", self.prefix(Some(namespace)))
+    }
+
+    /// The store prefix of all objects, or of a namespace's.
+    pub fn prefix(&self, namespace: Option<&str>) -> String {
+        let group = if self.group.is_empty() { "core" } else { self.group };
+        match namespace {
+            Some(namespace) => format!("/{group}/{}/{namespace}/", self.plural),
+            None => format!("/{group}/{}/", self.plural),
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! What the hub knows and decides, without doing anything.
+//!
+//! ```text
+//! object    one API object: JSON with accessors        status    API errors as clients read them
+//! kinds     the table of resource kinds, a row each     patch, selector, quantity, time
+//! schema    field types: strict checks and OpenAPI      protobuf  request bodies of typed clients
+//! discovery, printing                                   what kubectl asks before and after
+//! plan      controllers' decisions: deployment, replicaset, node health, garbage, namespace, events
+//! schedule  which node a pod goes to, and why not the others
+//! assign    Pod -> what its node is told                fold      what a node said -> status
+//! ```
+//! No I/O, no clock, no randomness: `now` and random numbers are arguments.
+
+pub mod kinds;
+pub mod object;
+pub mod status;

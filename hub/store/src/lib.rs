@@ -1,0 +1,129 @@
+//! The hub's store: keys, values, one revision for all of them, and a watch from any recent one.
+//!
+//! The contract is etcd's, so that etcd can stand behind it later; `tests/conformance.rs` is the suite
+//! that every backend passes. `redb` is the backend on disk, `memory` the one for tests.
+//!
+//! * One revision counts all changes. It never goes back and no number is used twice, also over a
+//!   crash that lost relaxed writes.
+//! * A [`Write::Durable`] commit is on disk before it is acknowledged; concurrent ones share an fsync.
+//!   A [`Write::Relaxed`] one is ordered like the others, but a power cut may lose it: Pis have SD cards.
+//! * The history for watches is in memory and bounded; what is older is [`StoreError::Compacted`], and
+//!   so is everything before the process' start. Watchers list again then, as Kubernetes clients do.
+
+use std::future::Future;
+
+/// The number of a change. 0 stands before the first.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Revision(pub u64);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    pub key: String,
+    pub value: Vec<u8>,
+    /// When the key was created, and when it was last changed.
+    pub created: Revision,
+    pub modified: Revision,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Op {
+    /// `value` may hold no revision: readers put `Entry::modified` where they need it.
+    Put {
+        key: String,
+        value: Vec<u8>,
+        expect: Expect,
+    },
+    Delete {
+        key: String,
+        expect: Expect,
+    },
+}
+
+/// What must hold for an operation to happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Expect {
+    Anything,
+    Absent,
+    /// The key's `modified`.
+    At(Revision),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Write {
+    Durable,
+    Relaxed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    pub entries: Vec<Entry>,
+    /// The store's revision at the time of reading.
+    pub revision: Revision,
+    /// There are more after the last entry.
+    pub more: bool,
+    /// How many entries are left after this page.
+    pub remaining: u64,
+}
+
+/// One change, as watchers see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub revision: Revision,
+    pub key: String,
+    /// `None`: deleted.
+    pub now: Option<std::sync::Arc<Entry>>,
+    pub before: Option<std::sync::Arc<Entry>>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Nothing was written. `actual` is `None` where the key is absent.
+    #[error("{key} was changed meanwhile")]
+    Conflict { key: String, actual: Option<Revision> },
+    #[error("revision {wanted} is older than the kept history, which starts after {oldest}", wanted = wanted.0, oldest = oldest.0)]
+    Compacted { wanted: Revision, oldest: Revision },
+    #[error("revision {wanted} is in the future; the store is at {current}", wanted = wanted.0, current = current.0)]
+    Future { wanted: Revision, current: Revision },
+    #[error("the disk below the store is full")]
+    Full(#[source] std::io::Error),
+    #[error("the store's file is in use by another process")]
+    InUse,
+    #[error("the store is closed")]
+    Closed,
+    #[error("the store failed")]
+    Backend(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+/// A backend.
+pub trait Store: Send + Sync + 'static {
+    fn get(&self, key: &str) -> Result<Option<Entry>, StoreError>;
+
+    /// Entries whose key starts with `prefix`, in key order, after the key `after`, at most `limit` (0 = all).
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError>;
+
+    /// All of `ops` in one revision, or none of them.
+    fn commit(&self, ops: Vec<Op>, write: Write) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+
+    /// The newest revision.
+    fn revision(&self) -> Revision;
+
+    /// Jumps the revision forward to at least `to` (a restored hub), compacting everything before.
+    fn advance(&self, to: Revision) -> impl Future<Output = Result<Revision, StoreError>> + Send;
+
+    /// Changes below `prefix` after `from`, in order, without gaps. A watcher that falls behind the
+    /// kept history gets `Compacted` from [`Watch::next`] and ends.
+    fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError>;
+
+    /// Everything acknowledged is on disk when this returns.
+    fn flush(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// A place in the history; see [`Store::watch`].
+pub struct Watch {}
+
+impl Watch {
+    /// The next batch of changes (never empty), waiting for one if there is none.
+    pub async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
+        unimplemented!("helper")
+    }
+}
