@@ -46,6 +46,9 @@ pub struct ContainerSpec {
     /// As the user wrote it.
     pub image: String,
     pub resolution: ImageResolution,
+    /// What the hub could not resolve (a ConfigMap that is not there): becomes
+    /// CreateContainerConfigError until a corrected body arrives.
+    pub config_error: Option<String>,
     /// The guest's argv after argv[0]: Kubernetes' `command` and `args` joined.
     pub args: Vec<String>,
     pub env: Vec<(String, Value)>,
