@@ -2,7 +2,19 @@
 //!
 //! One set of handlers serves all rows; what differs between kinds is data or a pure function here.
 
-use serde_json::Value;
+mod config_map;
+mod deployment;
+mod event;
+mod lease;
+mod namespace;
+mod node;
+mod pod;
+mod replica_set;
+mod secret;
+mod service;
+mod service_account;
+
+use serde_json::{Value, json};
 
 use crate::object::Object;
 use crate::status::FieldError;
@@ -81,7 +93,19 @@ pub struct Column {
 
 /// The rows.
 pub fn table() -> &'static [Resource] {
-    &[]
+    &[
+        namespace::NAMESPACE,
+        node::NODE,
+        pod::POD,
+        service::SERVICE,
+        deployment::DEPLOYMENT,
+        replica_set::REPLICA_SET,
+        event::EVENT,
+        config_map::CONFIG_MAP,
+        secret::SECRET,
+        lease::LEASE,
+        service_account::SERVICE_ACCOUNT,
+    ]
 }
 
 /// The row served at `/apis/<group>/<version>/.../<plural>`.
@@ -112,5 +136,55 @@ impl Resource {
             Some(namespace) => format!("/{group}/{}/{namespace}/", self.plural),
             None => format!("/{group}/{}/", self.plural),
         }
+    }
+}
+
+/// What every stored kind can do.
+const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
+
+const NAME_COLUMN: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    description: "Name must be unique within a namespace.",
+    priority: 0,
+};
+
+/// Columns of a kind that has nothing else to show.
+const CREATED_COLUMNS: &[Column] = &[
+    NAME_COLUMN,
+    Column { name: "Created At", kind: "date", format: "", description: "When the object was created.", priority: 0 },
+];
+
+fn created_cells(object: &Object, _now: i64) -> Vec<Value> {
+    vec![json!(object.name()), json!(object.str_at(&["metadata", "creationTimestamp"]))]
+}
+
+fn no_warnings(_: &Object) -> Vec<String> {
+    Vec::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_are_found_by_path_and_by_kind() {
+        for row in table() {
+            let by_path = find(row.group, row.version, row.plural).expect("each row is found by its path");
+            let by_kind = of_kind(&row.api_version(), row.kind).expect("each row is found by its kind");
+            assert!(std::ptr::eq(by_path, by_kind), "{} is there twice", row.kind);
+            assert_eq!(row.singular, row.kind.to_lowercase());
+        }
+    }
+
+    #[test]
+    fn no_two_rows_share_a_name_that_kubectl_resolves() {
+        let mut names: Vec<&str> =
+            table().iter().flat_map(|r| r.short_names.iter().copied().chain([r.plural])).collect();
+        names.sort_unstable();
+        let all = names.len();
+        names.dedup();
+        assert_eq!(names.len(), all);
     }
 }
