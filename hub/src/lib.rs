@@ -10,4 +10,5 @@
 //! controllers  one queue, a pure plan and a dull executor each
 //! ```
 
+pub mod controllers;
 pub mod objects;
