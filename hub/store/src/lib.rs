@@ -9,8 +9,31 @@
 //!   A [`Write::Relaxed`] one is ordered like the others, but a power cut may lose it: Pis have SD cards.
 //! * The history for watches is in memory and bounded; what is older is [`StoreError::Compacted`], and
 //!   so is everything before the process' start. Watchers list again then, as Kubernetes clients do.
+//! * Deleting what is absent changes nothing, and a commit that changes nothing takes no revision.
+//!
+//! ```text
+//! state     entries, revision, and Draft: which commits hold, and what they change (pure)
+//! history   the bounded log behind watches (pure)        watch    a reader of it that can wait
+//! memory    State behind a lock
+//! redb      State behind a lock, written by one thread:  writer   group commit, relaxed writes
+//!                                                        disk     the file: tables, errors, reopening
+//! ```
+//! Both backends answer reads from memory: a hub's objects are small (about 2 KB each), a read costs
+//! no page, and a full or broken disk stops writes only.
+
+mod state;
+
+mod history;
+mod watch;
+
+pub mod memory;
+
+pub mod redb;
 
 use std::future::Future;
+
+pub use history::HistoryLimits;
+pub use watch::Watch;
 
 /// The number of a change. 0 stands before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,12 +141,72 @@ pub trait Store: Send + Sync + 'static {
     fn flush(&self) -> impl Future<Output = Result<(), StoreError>> + Send;
 }
 
-/// A place in the history; see [`Store::watch`].
-pub struct Watch {}
+/// The backend that the configuration chose: [`Store::commit`] is async, so the trait makes no objects.
+#[derive(Debug)]
+pub enum Backend {
+    Memory(memory::MemoryStore),
+    Redb(redb::RedbStore),
+}
 
-impl Watch {
-    /// The next batch of changes (never empty), waiting for one if there is none.
-    pub async fn next(&mut self) -> Result<Vec<Change>, StoreError> {
-        unimplemented!("helper")
+impl From<memory::MemoryStore> for Backend {
+    fn from(store: memory::MemoryStore) -> Self {
+        Self::Memory(store)
+    }
+}
+
+impl From<redb::RedbStore> for Backend {
+    fn from(store: redb::RedbStore) -> Self {
+        Self::Redb(store)
+    }
+}
+
+impl Store for Backend {
+    fn get(&self, key: &str) -> Result<Option<Entry>, StoreError> {
+        match self {
+            Self::Memory(store) => store.get(key),
+            Self::Redb(store) => store.get(key),
+        }
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<Page, StoreError> {
+        match self {
+            Self::Memory(store) => store.list(prefix, after, limit),
+            Self::Redb(store) => store.list(prefix, after, limit),
+        }
+    }
+
+    async fn commit(&self, ops: Vec<Op>, write: Write) -> Result<Revision, StoreError> {
+        match self {
+            Self::Memory(store) => store.commit(ops, write).await,
+            Self::Redb(store) => store.commit(ops, write).await,
+        }
+    }
+
+    fn revision(&self) -> Revision {
+        match self {
+            Self::Memory(store) => store.revision(),
+            Self::Redb(store) => store.revision(),
+        }
+    }
+
+    async fn advance(&self, to: Revision) -> Result<Revision, StoreError> {
+        match self {
+            Self::Memory(store) => store.advance(to).await,
+            Self::Redb(store) => store.advance(to).await,
+        }
+    }
+
+    fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
+        match self {
+            Self::Memory(store) => store.watch(prefix, from),
+            Self::Redb(store) => store.watch(prefix, from),
+        }
+    }
+
+    async fn flush(&self) -> Result<(), StoreError> {
+        match self {
+            Self::Memory(store) => store.flush().await,
+            Self::Redb(store) => store.flush().await,
+        }
     }
 }
