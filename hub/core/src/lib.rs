@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! object    one API object: JSON with accessors        status    API errors as clients read them
-//! kinds     the table of resource kinds, a row each     patch, selector, quantity, time
+//! kinds     the table of resource kinds, a row each     selector  by labels and by fields
+//! quantity, time, name                                  the texts that fields are written in
 //! schema    field types: strict checks and OpenAPI      protobuf  request bodies of typed clients
 //! discovery, printing                                   what kubectl asks before and after
 //! plan      controllers' decisions: deployment, replicaset, node health, garbage, namespace, events
@@ -11,6 +12,12 @@
 //! ```
 //! No I/O, no clock, no randomness: `now` and random numbers are arguments.
 
-pub mod kinds;
 pub mod object;
 pub mod status;
+
+pub mod kinds;
+
+pub mod name;
+pub mod quantity;
+pub mod selector;
+pub mod time;
