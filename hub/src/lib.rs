@@ -10,5 +10,8 @@
 //! controllers  one queue, a pure plan and a dull executor each
 //! ```
 
+pub mod clock;
+pub mod config;
 pub mod controllers;
 pub mod objects;
+pub mod serve;

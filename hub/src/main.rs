@@ -1,1 +1,46 @@
-fn main() {}
+//! The `hub` program: `hub serve` is the hub, the other commands are its clients.
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use hub::config::{Config, Settings};
+
+/// Runs Wasm pods on a fleet of small machines; speaks the Kubernetes API.
+#[derive(Parser)]
+#[command(name = "hub", version)]
+struct Program {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the hub until it is told to stop
+    Serve(Box<Settings>),
+    #[command(flatten)]
+    Client(hub_cli::Command),
+}
+
+fn main() -> ExitCode {
+    match Program::parse().command {
+        Command::Client(command) => hub_cli::run(command, Program::command()),
+        Command::Serve(settings) => match serve(*settings) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("hub: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+fn serve(settings: Settings) -> anyhow::Result<()> {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("WHERRY_LOG").unwrap_or_else(|_| "info".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let config = Config::load(settings)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(hub::serve::run(config))?;
+    // A blocking read that hangs must not keep the program.
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    Ok(())
+}

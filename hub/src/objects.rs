@@ -8,11 +8,97 @@ use std::sync::Arc;
 use hub_core::kinds::{Resource, Subresource};
 use hub_core::object::Object;
 use hub_core::status::ApiError;
+use hub_store::Revision;
+
+use crate::clock::{Clock, Entropy};
 
 /// Handle on the verbs; cheap to clone.
 #[derive(Clone)]
 pub struct Objects {
-    _inner: Arc<()>,
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    clock: Clock,
+    entropy: Entropy,
+    images: Arc<dyn ImageResolver>,
+}
+
+/// Finds what an image name means now; the answer is kept with the pod for its whole life.
+pub trait ImageResolver: Send + Sync + 'static {
+    /// `NAME@sha256:...`; `None` for an image that is not there (yet).
+    fn resolve(&self, reference: &str) -> Option<String>;
+}
+
+/// Which objects a list or a watch is about.
+#[derive(Clone, Default)]
+pub struct Filter(Option<Arc<dyn Fn(&Object) -> bool + Send + Sync>>);
+
+impl Filter {
+    /// Every object.
+    pub fn all() -> Self {
+        Self(None)
+    }
+
+    pub fn new(matches: impl Fn(&Object) -> bool + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(matches)))
+    }
+
+    pub fn matches(&self, object: &Object) -> bool {
+        self.0.as_ref().is_none_or(|matches| matches(object))
+    }
+}
+
+#[derive(Clone, Default)]
+pub struct ListOptions {
+    /// `None`: all namespaces (and what has none).
+    pub namespace: Option<String>,
+    pub filter: Filter,
+    /// 0 = all.
+    pub limit: usize,
+    pub resume: Option<Resume>,
+}
+
+/// Where a list in pages goes on: the `continue` token's content.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resume {
+    /// The store's revision when the first page was read: a watch from there misses nothing.
+    pub revision: Revision,
+    /// The last key of the page before.
+    pub after: String,
+}
+
+#[derive(Debug, Clone)]
+pub struct List {
+    pub items: Vec<Object>,
+    /// A watch from here on misses nothing.
+    pub revision: Revision,
+    pub resume: Option<Resume>,
+    /// How many are left after this page; `None` where a filter makes that unknown.
+    pub remaining: Option<u64>,
+}
+
+/// A change of an object, as seen through a filter: one that comes to match is `Added`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Added(Object),
+    Modified(Object),
+    Deleted(Object),
+}
+
+/// A place in the stream of changes; see [`Objects::watch`].
+pub struct Watch {
+    _filter: Filter,
+}
+
+impl Watch {
+    /// The next changes (never empty), waiting for one. Dropping the future loses nothing.
+    ///
+    /// # Errors
+    /// 410 `Expired` where the watcher fell behind the kept history: list again.
+    pub async fn next(&mut self) -> Result<Vec<Event>, ApiError> {
+        unimplemented!()
+    }
 }
 
 #[derive(Debug, Clone, Default)]
@@ -48,8 +134,33 @@ pub enum Deleted {
     Marked(Object),
 }
 
+/// Whether [`Objects::modify`] has something to write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Changed {
+    Yes,
+    No,
+}
+
 impl Objects {
     pub fn get(&self, _resource: &Resource, _namespace: &str, _name: &str) -> Result<Object, ApiError> {
+        unimplemented!()
+    }
+
+    pub fn list(&self, _resource: &Resource, _options: &ListOptions) -> Result<List, ApiError> {
+        unimplemented!()
+    }
+
+    /// Changes after `from`.
+    ///
+    /// # Errors
+    /// 410 `Expired` where `from` is before the kept history.
+    pub fn watch(
+        &self,
+        _resource: &Resource,
+        _namespace: Option<&str>,
+        _filter: Filter,
+        _from: Revision,
+    ) -> Result<Watch, ApiError> {
         unimplemented!()
     }
 
@@ -78,7 +189,7 @@ impl Objects {
         _resource: &'static Resource,
         _namespace: &str,
         _name: &str,
-        _subresource: Option<Subresource>,
+        _options: WriteOptions,
         _change: F,
     ) -> Result<Object, ApiError>
     where
@@ -96,11 +207,26 @@ impl Objects {
     ) -> Result<Deleted, ApiError> {
         unimplemented!()
     }
-}
 
-/// Whether [`Objects::modify`] has something to write.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Changed {
-    Yes,
-    No,
+    /// Deletes all that match; what is gone meanwhile is no error.
+    pub async fn delete_collection(
+        &self,
+        _resource: &'static Resource,
+        _which: &ListOptions,
+        _options: DeleteOptions,
+    ) -> Result<Vec<Deleted>, ApiError> {
+        unimplemented!()
+    }
+
+    pub fn clock(&self) -> &Clock {
+        &self.inner.clock
+    }
+
+    pub fn entropy(&self) -> &Entropy {
+        &self.inner.entropy
+    }
+
+    pub fn images(&self) -> &Arc<dyn ImageResolver> {
+        &self.inner.images
+    }
 }
