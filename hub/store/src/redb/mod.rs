@@ -103,3 +103,97 @@ impl Store for RedbStore {
         self.commit(Vec::new(), Write::Durable).await.map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::io;
+    use std::os::unix::fs::FileExt;
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use ::redb::{Builder, StorageBackend};
+
+    use super::*;
+    use crate::Expect;
+
+    /// A file on a disk that can be filled up.
+    #[derive(Debug)]
+    struct SmallDisk {
+        file: File,
+        full: Arc<AtomicBool>,
+    }
+
+    impl SmallDisk {
+        fn room(&self) -> io::Result<()> {
+            if self.full.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
+        }
+    }
+
+    impl StorageBackend for SmallDisk {
+        fn len(&self) -> io::Result<u64> {
+            Ok(self.file.metadata()?.len())
+        }
+
+        fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+            self.file.read_exact_at(out, offset)
+        }
+
+        fn set_len(&self, len: u64) -> io::Result<()> {
+            self.room()?;
+            self.file.set_len(len)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.room()
+        }
+
+        fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+            self.room()?;
+            self.file.write_all_at(data, offset)
+        }
+    }
+
+    fn on_small_disk(path: PathBuf, full: &Arc<AtomicBool>) -> RedbStore {
+        let full = full.clone();
+        let open = move || {
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(&path)?;
+            Builder::new().create_with_backend(SmallDisk { file, full: full.clone() })
+        };
+        RedbStore::start(Disk::open(Box::new(open)).unwrap(), HistoryLimits::default()).unwrap()
+    }
+
+    fn put(key: &str) -> Vec<Op> {
+        vec![Op::Put { key: key.to_owned(), value: Vec::new(), expect: Expect::Absent }]
+    }
+
+    fn keys(store: &RedbStore) -> String {
+        let entries = store.list("", None, 0).unwrap().entries;
+        entries.into_iter().map(|entry| entry.key).collect::<Vec<_>>().join(" ")
+    }
+
+    #[tokio::test]
+    async fn a_full_disk_stops_durable_writes_only_and_only_while_it_is_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.redb");
+        let full = Arc::new(AtomicBool::new(false));
+        let store = on_small_disk(path.clone(), &full);
+        let before = store.commit(put("before"), Write::Durable).await.unwrap();
+
+        full.store(true, Ordering::SeqCst);
+        for _ in 0..3 {
+            assert!(matches!(store.commit(put("refused"), Write::Durable).await, Err(StoreError::Full(_))));
+        }
+        let relaxed = store.commit(put("relaxed"), Write::Relaxed).await.unwrap();
+        assert_eq!(relaxed.0, before.0 + 1, "refused commits took revisions");
+        assert_eq!(keys(&store), "before relaxed");
+        assert!(matches!(store.flush().await, Err(StoreError::Full(_))));
+
+        full.store(false, Ordering::SeqCst);
+        store.commit(put("after"), Write::Durable).await.unwrap();
+        drop(store);
+        let store = RedbStore::open(&path).unwrap();
+        assert_eq!(keys(&store), "after before relaxed", "a refused commit came back, or one was lost");
+    }
+}
