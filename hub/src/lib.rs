@@ -14,4 +14,5 @@ pub mod clock;
 pub mod config;
 pub mod controllers;
 pub mod objects;
+pub mod pki;
 pub mod serve;
