@@ -4,6 +4,7 @@
 //! object    one API object: JSON with accessors        status    API errors as clients read them
 //! kinds     the table of resource kinds, a row each     selector  by labels and by fields
 //! quantity, time, name                                  the texts that fields are written in
+//! admission                                           create, update, delete: from request to store
 //! schema    field types: strict checks and OpenAPI      protobuf  request bodies of typed clients
 //! discovery, printing                                   what kubectl asks before and after
 //! plan      controllers' decisions: deployment, replicaset, node health, garbage, namespace, events
@@ -15,6 +16,7 @@
 pub mod object;
 pub mod status;
 
+pub mod admission;
 pub mod kinds;
 
 pub mod name;
