@@ -14,6 +14,7 @@
 //! No I/O, no clock, no randomness: `now` and random numbers are arguments.
 
 pub mod object;
+pub mod plan;
 pub mod status;
 
 pub mod admission;

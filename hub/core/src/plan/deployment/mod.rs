@@ -113,16 +113,16 @@ pub fn plan(input: &Input<'_>) -> Plan {
 
 impl<'a> Wishes<'a> {
     fn new(object: &'a Deployment) -> Self {
-        let spec = object.spec.as_ref();
-        let replicas = spec.and_then(|s| s.replicas).unwrap_or(1).max(0);
+        let spec = &object.spec;
+        let replicas = spec.replicas.unwrap_or(1).max(0);
         Self {
             object,
             replicas,
-            strategy: spec.map_or(Strategy::Recreate, |spec| Strategy::new(spec, replicas)),
-            min_ready_seconds: spec.and_then(|s| s.min_ready_seconds).unwrap_or(0),
-            history: usize::try_from(spec.and_then(|s| s.revision_history_limit).unwrap_or(10)).unwrap_or(0),
-            paused: spec.and_then(|s| s.paused).unwrap_or(false),
-            deadline: spec.and_then(|s| s.progress_deadline_seconds).filter(|seconds| *seconds != NO_DEADLINE),
+            strategy: Strategy::new(spec, replicas),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
+            history: usize::try_from(spec.revision_history_limit.unwrap_or(10)).unwrap_or(0),
+            paused: spec.paused.unwrap_or(false),
+            deadline: spec.progress_deadline_seconds.filter(|seconds| *seconds != NO_DEADLINE),
         }
     }
 

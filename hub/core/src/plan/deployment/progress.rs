@@ -111,7 +111,7 @@ impl<'a> Progress<'a> {
 
     fn judge_progress(&mut self, sets: &Sets, counted: &DeploymentStatus) {
         let Some(deadline) = self.wishes.deadline else {
-            self.conditions.retain(|condition| condition.type_ != PROGRESSING);
+            self.conditions.retain(|condition| condition.type_.as_deref() != Some(PROGRESSING));
             return;
         };
         let was_available = self.progressing().is_some_and(|c| c.reason.as_deref() == Some(NEW_AVAILABLE));
@@ -166,20 +166,20 @@ impl<'a> Progress<'a> {
         match failure {
             Some(failure) => {
                 let (reason, message) = (failure.reason.unwrap_or_default(), failure.message.unwrap_or_default());
-                self.set(REPLICA_FAILURE, &failure.status, &reason, message);
+                self.set(REPLICA_FAILURE, failure.status.as_deref().unwrap_or("True"), &reason, message);
             }
-            None => self.conditions.retain(|condition| condition.type_ != REPLICA_FAILURE),
+            None => self.conditions.retain(|condition| condition.type_.as_deref() != Some(REPLICA_FAILURE)),
         }
     }
 
     fn progressing(&self) -> Option<&DeploymentCondition> {
-        self.conditions.iter().find(|condition| condition.type_ == PROGRESSING)
+        self.conditions.iter().find(|condition| condition.type_.as_deref() == Some(PROGRESSING))
     }
 
     /// Writes a condition unless it says so already; keeps the transition time while the status stays.
     fn set(&mut self, type_: &str, status: &str, reason: &str, message: String) {
-        let current = self.conditions.iter().position(|condition| condition.type_ == type_);
-        let said = |c: &DeploymentCondition| c.status == status && c.reason.as_deref() == Some(reason);
+        let current = self.conditions.iter().position(|condition| condition.type_.as_deref() == Some(type_));
+        let said = |c: &DeploymentCondition| c.status.as_deref() == Some(status) && c.reason.as_deref() == Some(reason);
         if current.is_some_and(|at| said(&self.conditions[at])) {
             return;
         }
@@ -192,12 +192,12 @@ impl<'a> Progress<'a> {
     }
 
     fn replace(&mut self, type_: &str, status: &str, reason: &str, message: String) {
-        let at = self.conditions.iter().position(|condition| condition.type_ == type_);
+        let at = self.conditions.iter().position(|condition| condition.type_.as_deref() == Some(type_));
         let before = at.map(|at| self.conditions.remove(at));
-        let since = before.filter(|condition| condition.status == status).and_then(|c| c.last_transition_time);
+        let since = before.filter(|condition| condition.status.as_deref() == Some(status)).and_then(|c| c.last_transition_time);
         let condition = DeploymentCondition {
-            type_: type_.to_owned(),
-            status: status.to_owned(),
+            type_: Some(type_.to_owned()),
+            status: Some(status.to_owned()),
             reason: Some(reason.to_owned()),
             message: Some(message),
             last_update_time: Some(Time(self.now)),

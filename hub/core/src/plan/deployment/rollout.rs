@@ -35,6 +35,13 @@ pub(super) fn recreate(wishes: &Wishes<'_>, sets: &mut Sets, running: &BTreeMap<
 /// The Deployment has another size than its ReplicaSets were made for. Mid-rollout each of them
 /// changes in proportion, so that a bad template gets no more than its share.
 pub(super) fn resize(wishes: &Wishes<'_>, sets: &mut Sets) -> Vec<Step> {
+    let mut steps = resize_once(wishes, sets);
+    // The new sizes may leave the old ones superfluous: that is a second look, and the last.
+    steps.extend(resize_once(wishes, sets));
+    steps
+}
+
+fn resize_once(wishes: &Wishes<'_>, sets: &mut Sets) -> Vec<Step> {
     if let Some(only) = sets.active_or_latest() {
         return only.scale(wishes, wishes.replicas).into_iter().collect();
     }

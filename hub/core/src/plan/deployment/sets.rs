@@ -57,13 +57,13 @@ pub(super) struct Sets {
 
 impl Set {
     fn new(object: &ReplicaSet) -> Self {
-        let (spec, status, meta) = (object.spec.as_ref(), object.status.as_ref(), &object.metadata);
+        let (spec, status, meta) = (&object.spec, object.status.as_ref(), &object.metadata);
         let count = |field: Option<i32>| field.unwrap_or(0);
         Self {
             name: crate::plan::name(meta).to_owned(),
             uid: crate::plan::uid(meta).to_owned(),
             created: crate::plan::created(meta),
-            replicas: spec.and_then(|s| s.replicas).unwrap_or(1),
+            replicas: spec.replicas.unwrap_or(1),
             status: Counts {
                 replicas: status.map_or(0, |s| s.replicas),
                 ready: count(status.and_then(|s| s.ready_replicas)),
@@ -71,10 +71,10 @@ impl Set {
                 terminating: status.and_then(|s| s.terminating_replicas),
             },
             annotations: meta.annotations.clone().unwrap_or_default(),
-            min_ready_seconds: spec.and_then(|s| s.min_ready_seconds).unwrap_or(0),
+            min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
             failure: status
                 .and_then(|s| s.conditions.as_ref())
-                .and_then(|conditions| conditions.iter().find(|condition| condition.type_ == "ReplicaFailure"))
+                .and_then(|conditions| conditions.iter().find(|condition| condition.type_.as_deref() == Some("ReplicaFailure")))
                 .cloned(),
             settled: status.and_then(|s| s.observed_generation).unwrap_or(0) >= meta.generation.unwrap_or(0),
             going: meta.deletion_timestamp.is_some(),
@@ -140,11 +140,11 @@ impl Sets {
     pub(super) fn new(wishes: &Wishes<'_>, objects: &[&ReplicaSet]) -> Self {
         let mut objects = objects.to_vec();
         objects.sort_by_key(|set| (crate::plan::created(&set.metadata), set.metadata.name.clone()));
-        let template = wishes.object.spec.as_ref().map(|spec| &spec.template);
+        let template = &wishes.object.spec.template;
         // The oldest of several: what a second hub or a restored one made is the younger.
         let at = objects
             .iter()
-            .position(|set| set.metadata.deletion_timestamp.is_none() && template.is_some_and(|t| template::matches(set, t)));
+            .position(|set| set.metadata.deletion_timestamp.is_none() && template::matches(set, template));
         let new = at.map(|at| Set::new(objects.remove(at)));
         Self { new, old: objects.into_iter().map(Set::new).collect() }
     }
@@ -199,9 +199,8 @@ impl Sets {
 
     /// The steps that make the new ReplicaSet, of this size.
     pub(super) fn create(&mut self, wishes: &Wishes<'_>, replicas: i32) -> Vec<Step> {
-        let Some(spec) = &wishes.object.spec else { return Vec::new() };
         let collisions = wishes.object.status.as_ref().and_then(|s| s.collision_count).unwrap_or(0);
-        let hash = template::hash(&spec.template, collisions);
+        let hash = template::hash(&wishes.object.spec.template, collisions);
         let revision = self.next_revision();
         let mut annotations = inherited(wishes);
         annotations.extend(size_annotations(wishes));

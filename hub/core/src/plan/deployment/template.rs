@@ -24,7 +24,7 @@ pub fn hash(template: &PodTemplateSpec, collisions: i32) -> String {
 
 /// Whether a ReplicaSet was made from this template, whatever hash it was labelled with.
 pub fn matches(set: &ReplicaSet, template: &PodTemplateSpec) -> bool {
-    let Some(theirs) = set.spec.as_ref().and_then(|spec| spec.template.as_ref()) else { return false };
+    let Some(theirs) = &set.spec.template else { return false };
     without_hash(theirs) == without_hash(template)
 }
 
