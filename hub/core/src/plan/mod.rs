@@ -13,6 +13,8 @@
 
 pub mod claim;
 pub mod deployment;
+pub mod pods;
+pub mod replica_set;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;

@@ -157,7 +157,9 @@ impl<'a> Progress<'a> {
         match condition.reason.as_deref() {
             Some(NEW_AVAILABLE | TIMED_OUT) => None,
             // One second more, because "later than" decides.
-            Some(_) | None => Some(later(condition.last_update_time.as_ref()?, self.wishes.deadline?.saturating_add(1))),
+            Some(_) | None => {
+                Some(later(condition.last_update_time.as_ref()?, self.wishes.deadline?.saturating_add(1)))
+            }
         }
     }
 
@@ -194,7 +196,8 @@ impl<'a> Progress<'a> {
     fn replace(&mut self, type_: &str, status: &str, reason: &str, message: String) {
         let at = self.conditions.iter().position(|condition| condition.type_.as_deref() == Some(type_));
         let before = at.map(|at| self.conditions.remove(at));
-        let since = before.filter(|condition| condition.status.as_deref() == Some(status)).and_then(|c| c.last_transition_time);
+        let since =
+            before.filter(|condition| condition.status.as_deref() == Some(status)).and_then(|c| c.last_transition_time);
         let condition = DeploymentCondition {
             type_: Some(type_.to_owned()),
             status: Some(status.to_owned()),

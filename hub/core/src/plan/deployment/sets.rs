@@ -9,13 +9,8 @@ use k8s_openapi::jiff::Timestamp;
 use super::{DESIRED_REPLICAS, MAX_REPLICAS, REVISION, Step, Wishes, template};
 
 /// Annotations of a Deployment that are about itself and not for its ReplicaSets.
-const OWN_ANNOTATIONS: [&str; 5] = [
-    "kubectl.kubernetes.io/last-applied-configuration",
-    REVISION,
-    REVISION_HISTORY,
-    DESIRED_REPLICAS,
-    MAX_REPLICAS,
-];
+const OWN_ANNOTATIONS: [&str; 5] =
+    ["kubectl.kubernetes.io/last-applied-configuration", REVISION, REVISION_HISTORY, DESIRED_REPLICAS, MAX_REPLICAS];
 const REVISION_HISTORY: &str = "deployment.kubernetes.io/revision-history";
 
 /// One ReplicaSet: as observed, but for what earlier steps of the plan have changed.
@@ -74,7 +69,9 @@ impl Set {
             min_ready_seconds: spec.min_ready_seconds.unwrap_or(0),
             failure: status
                 .and_then(|s| s.conditions.as_ref())
-                .and_then(|conditions| conditions.iter().find(|condition| condition.type_.as_deref() == Some("ReplicaFailure")))
+                .and_then(|conditions| {
+                    conditions.iter().find(|condition| condition.type_.as_deref() == Some("ReplicaFailure"))
+                })
                 .cloned(),
             settled: status.and_then(|s| s.observed_generation).unwrap_or(0) >= meta.generation.unwrap_or(0),
             going: meta.deletion_timestamp.is_some(),

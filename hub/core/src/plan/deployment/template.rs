@@ -122,7 +122,8 @@ mod tests {
         let set: ReplicaSet = serde_json::from_value(json!({"spec": {"selector": {}, "template": {
             "metadata": {"labels": {"app": "web", "pod-template-hash": "x"}}, "spec": {"containers": [{"name": "c"}]}}}}))
         .unwrap();
-        let mut template = template(json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c"}]}}));
+        let mut template =
+            template(json!({"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c"}]}}));
         assert!(matches(&set, &template));
         template.metadata.as_mut().unwrap().labels.as_mut().unwrap().insert("v".into(), "2".into());
         assert!(!matches(&set, &template));

@@ -244,11 +244,8 @@ enum Event {
 }
 
 fn events() -> impl Generator<Value = Vec<Event>> {
-    let event = prop_oneof![
-        Just(Event::Plan),
-        (0..3usize).prop_map(Event::Follow),
-        (0..3usize).prop_map(Event::Ready),
-    ];
+    let event =
+        prop_oneof![Just(Event::Plan), (0..3usize).prop_map(Event::Follow), (0..3usize).prop_map(Event::Ready),];
     prop::collection::vec(event, 0..120)
 }
 
