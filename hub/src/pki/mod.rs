@@ -187,6 +187,22 @@ impl Pki {
         Ok(Arc::new(roots))
     }
 
+    /// A new join token, `<id>.<secret>`.
+    ///
+    /// # Errors
+    /// [`tokens::TokenError`]
+    pub fn create_token(&self, wish: tokens::TokenWish, now: UnixMillis) -> Result<String, tokens::TokenError> {
+        self.tokens(|book| book.create(wish, now))
+    }
+
+    /// Frees the name of a node that was deleted; its machine keeps it until another takes it.
+    ///
+    /// # Errors
+    /// [`FileError`]; the name is as it was then.
+    pub fn release_node(&self, name: &NodeName) -> Result<(), FileError> {
+        self.nodes(|book| book.release(name))
+    }
+
     /// What is known of a joined node.
     pub fn node(&self, name: &NodeName) -> Option<NodeRecord> {
         self.nodes(|book| book.get(name).cloned())
