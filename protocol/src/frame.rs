@@ -82,6 +82,7 @@ pub enum FrameError {
     NotWherry,
     UnknownVersion(u8),
     UnknownKind(u8),
+    UnknownFlags(u8),
     UnexpectedKind { got: Kind, want: Kind },
     Unsigned,
     ForeignKey(KeyId),
@@ -97,6 +98,7 @@ impl fmt::Display for FrameError {
             FrameError::NotWherry => f.write_str("the bytes are no Wherry frame"),
             FrameError::UnknownVersion(v) => write!(f, "frame version {v} is not spoken here (1 is)"),
             FrameError::UnknownKind(k) => write!(f, "message kind {k} is not known here"),
+            FrameError::UnknownFlags(b) => write!(f, "frame flags {b:#04x} are not known here"),
             FrameError::UnexpectedKind { got, want } => write!(f, "a {got:?} message came where {want:?} belongs"),
             FrameError::Unsigned => f.write_str("the message is not signed"),
             FrameError::ForeignKey(_) => f.write_str("the message is signed with a key of another hub"),
@@ -200,6 +202,10 @@ impl<'a> Frame<'a> {
             return Err(FrameError::UnknownVersion(version));
         }
         let kind = Kind::from_byte(kind).ok_or(FrameError::UnknownKind(kind))?;
+        // Unsigned bits could be flipped on the way; none is defined, so none is accepted.
+        if flags & !SIGNED != 0 {
+            return Err(FrameError::UnknownFlags(flags));
+        }
         if flags & SIGNED == 0 {
             return Ok(Self { kind, body: rest, seal: None });
         }
