@@ -5,7 +5,8 @@
 //! kinds     the table of resource kinds, a row each     selector  by labels and by fields
 //! quantity, time, name                                  the texts that fields are written in
 //! admission                                           create, update, delete: from request to store
-//! schema    field types: strict checks and OpenAPI      protobuf  request bodies of typed clients
+//! body      JSON bodies, duplicates and depth            patch     json, merge and strategic patches
+//! schema    field types: strict checks, normal form      protobuf  request bodies of typed clients
 //! discovery, printing                                   what kubectl asks before and after
 //! plan      controllers' decisions: deployment, replicaset, node health, garbage, namespace, events
 //! schedule  which node a pod goes to, and why not the others
@@ -20,7 +21,10 @@ pub mod status;
 pub mod admission;
 pub mod kinds;
 
+pub mod body;
 pub mod name;
+pub mod patch;
 pub mod quantity;
+pub mod schema;
 pub mod selector;
 pub mod time;
