@@ -12,8 +12,10 @@
 
 pub mod broker;
 pub mod clock;
+pub mod compiler;
 pub mod config;
 pub mod controllers;
 pub mod objects;
 pub mod pki;
+pub mod registry;
 pub mod serve;
