@@ -149,6 +149,8 @@ pub enum FieldProblem {
     /// The value, and what would be right.
     NotSupported(Value, Vec<String>),
     Duplicate(Value),
+    /// What is named here does not exist.
+    NotFound(Value),
     Forbidden(String),
     TooLong(usize),
     TooMany(usize),
@@ -169,6 +171,7 @@ impl FieldError {
                 format!("Unsupported value: {value}: supported values: {}", quoted.join(", "))
             }
             FieldProblem::Duplicate(value) => format!("Duplicate value: {value}"),
+            FieldProblem::NotFound(value) => format!("Not found: {value}"),
             FieldProblem::Forbidden(why) => format!("Forbidden: {why}"),
             FieldProblem::TooLong(most) => format!("Too long: may not be more than {most} bytes"),
             FieldProblem::TooMany(most) => format!("Too many: must have at most {most} items"),
@@ -185,6 +188,7 @@ impl FieldError {
             FieldProblem::Invalid(..) => "FieldValueInvalid",
             FieldProblem::NotSupported(..) => "FieldValueNotSupported",
             FieldProblem::Duplicate(_) => "FieldValueDuplicate",
+            FieldProblem::NotFound(_) => "FieldValueNotFound",
             FieldProblem::Forbidden(_) => "FieldValueForbidden",
             FieldProblem::TooLong(_) => "FieldValueTooLong",
             FieldProblem::TooMany(_) => "FieldValueTooMany",

@@ -2,22 +2,33 @@
 //!
 //! One set of handlers serves all rows; what differs between kinds is data or a pure function here.
 
-mod config_map;
-mod deployment;
-mod event;
-mod lease;
 mod namespace;
 mod node;
-mod pod;
+pub(crate) mod pod;
+mod workload;
+mod deployment;
 mod replica_set;
-mod secret;
 mod service;
+mod config_map;
+mod secret;
+mod event;
+mod lease;
 mod service_account;
 
-use serde_json::{Value, json};
+mod field;
+mod fill;
+mod metadata;
+mod print;
+mod strategy;
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use crate::object::Object;
 use crate::status::FieldError;
+use field::{Errors, Path};
+
+pub use strategy::{Generation, Write};
 
 /// One kind of object and everything that the API machine must know of it.
 pub struct Resource {
@@ -35,11 +46,14 @@ pub struct Resource {
     pub durability: Durability,
     /// What DELETE answers with (clients decode it): the object, or a `Status`.
     pub delete_answers: DeleteAnswer,
+    pub generation: Generation,
     pub columns: &'static [Column],
     /// The cells of one row, in the order of `columns`. `now` in unix seconds.
     pub cells: fn(&Object, now: i64) -> Vec<Value>,
     /// Fills in what Kubernetes would, so that a round trip through `kubectl diff` is empty.
     pub default: fn(&mut Object),
+    /// What a new object begins with: its first status, whatever the client sent.
+    pub begin: fn(&mut Object),
     /// Everything wrong with the object; `old` on updates.
     pub validate: fn(new: &Object, old: Option<&Object>) -> Vec<FieldError>,
     /// Fields that are accepted and ignored: texts for `Warning` headers.
@@ -142,22 +156,9 @@ impl Resource {
 /// What every stored kind can do.
 const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
-const NAME_COLUMN: Column = Column {
-    name: "Name",
-    kind: "string",
-    format: "name",
-    description: "Name must be unique within a namespace.",
-    priority: 0,
-};
-
-/// Columns of a kind that has nothing else to show.
-const CREATED_COLUMNS: &[Column] = &[
-    NAME_COLUMN,
-    Column { name: "Created At", kind: "date", format: "", description: "When the object was created.", priority: 0 },
-];
-
-fn created_cells(object: &Object, _now: i64) -> Vec<Value> {
-    vec![json!(object.name()), json!(object.str_at(&["metadata", "creationTimestamp"]))]
+/// The object as a type to check; a field of another type is told as the one error.
+fn parse<T: DeserializeOwned>(errors: &mut Errors, object: &Object) -> Option<T> {
+    object.typed().map_err(|problem| errors.invalid(&Path::new(""), object.name(), problem)).ok()
 }
 
 fn no_warnings(_: &Object) -> Vec<String> {

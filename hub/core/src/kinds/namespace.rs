@@ -1,8 +1,14 @@
 //! Namespaces: what scopes names, and goes with everything in it.
 
-use super::{
-    CREATED_COLUMNS, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS, created_cells, no_warnings,
-};
+use serde_json::{Value, json};
+
+use super::field::Errors;
+use super::print::{AGE, NAME, age, text};
+use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
+use super::{metadata, no_warnings, strategy};
+use crate::name::NameKind;
+use crate::object::Object;
+use crate::status::FieldError;
 
 pub(super) const NAMESPACE: Resource = Resource {
     group: "",
@@ -17,10 +23,45 @@ pub(super) const NAMESPACE: Resource = Resource {
     subresources: &[Subresource::Status],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Object,
-    columns: CREATED_COLUMNS,
-    cells: created_cells,
-    default: |_| (),
-    validate: |_, _| Vec::new(),
+    generation: Generation::NotCounted,
+    columns: COLUMNS,
+    cells,
+    default,
+    begin: |new| strategy::in_phase(new, "Active"),
+    validate,
     warnings: no_warnings,
     selectable_fields: &[("status.phase", &["status", "phase"])],
 };
+
+const COLUMNS: &[Column] = &[NAME, text("Status", "Active, or Terminating while its objects go."), AGE];
+
+fn cells(object: &Object, now: i64) -> Vec<Value> {
+    vec![json!(object.name()), json!(object.str_at(&["status", "phase"]).unwrap_or_default()), age(object, now)]
+}
+
+/// Selectors by label can name a namespace, as Kubernetes promises.
+fn default(object: &mut Object) {
+    let name = object.name().to_owned();
+    if !name.is_empty() {
+        object.set(&["metadata", "labels", "kubernetes.io/metadata.name"], name);
+    }
+}
+
+fn validate(new: &Object, old: Option<&Object>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::validate(&mut errors, new, old, Scope::Cluster, NameKind::Label);
+    errors.into_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::NAMESPACE;
+    use crate::kinds::print::tests::check_row;
+
+    #[test]
+    fn rows() {
+        check_row(&NAMESPACE, json!({"metadata": {"name": "shop"}, "status": {"phase": "Active"}}), "shop|Active|60s");
+    }
+}

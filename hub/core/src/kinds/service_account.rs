@@ -1,8 +1,14 @@
 //! ServiceAccounts: as far as clients expect one.
 
-use super::{
-    CREATED_COLUMNS, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS, created_cells, no_warnings,
-};
+use serde_json::{Value, json};
+
+use super::field::Errors;
+use super::print::{AGE, NAME, age, items, number};
+use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
+use super::{metadata, no_warnings, strategy};
+use crate::name::NameKind;
+use crate::object::Object;
+use crate::status::FieldError;
 
 pub(super) const SERVICE_ACCOUNT: Resource = Resource {
     group: "",
@@ -17,10 +23,24 @@ pub(super) const SERVICE_ACCOUNT: Resource = Resource {
     subresources: &[Subresource::Token],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Object,
-    columns: CREATED_COLUMNS,
-    cells: created_cells,
+    generation: Generation::NotCounted,
+    columns: COLUMNS,
+    cells,
     default: |_| (),
-    validate: |_, _| Vec::new(),
+    begin: strategy::as_sent,
+    validate,
     warnings: no_warnings,
     selectable_fields: &[],
 };
+
+const COLUMNS: &[Column] = &[NAME, number("Secrets", "How many secrets it lists."), AGE];
+
+fn cells(object: &Object, now: i64) -> Vec<Value> {
+    vec![json!(object.name()), json!(items(object.at(&["secrets"])).count()), age(object, now)]
+}
+
+fn validate(new: &Object, old: Option<&Object>) -> Vec<FieldError> {
+    let mut errors = Errors::default();
+    metadata::validate(&mut errors, new, old, Scope::Namespaced, NameKind::Subdomain);
+    errors.into_vec()
+}
