@@ -19,6 +19,7 @@ pub mod plan;
 pub mod status;
 
 pub mod admission;
+pub mod assign;
 pub mod kinds;
 
 pub mod body;

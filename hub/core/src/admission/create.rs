@@ -66,5 +66,6 @@ pub fn create(resource: &Resource, mut object: Object, identity: Identity<'_>) -
         }
     }
     admit(resource, &mut object, None)?;
+    (resource.begin)(&mut object);
     Ok(object)
 }

@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use super::field::{Errors, Path};
 use super::fill::{self, fill, fill_text, object_or_new};
 use super::print::{AGE, NAME, age, number, text, wide};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
-use super::{metadata, parse, strategy, workload};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS};
+use super::{metadata, parse, workload};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -26,11 +26,10 @@ pub(super) const DEPLOYMENT: Resource = Resource {
     subresources: &[Subresource::Status, Subresource::Scale],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Status,
-    generation: Generation::Counted,
     columns: COLUMNS,
     cells,
     default,
-    begin: strategy::empty_status,
+    begin: |new| new.set(&["status"], json!({})),
     validate,
     warnings: workload::warnings,
     selectable_fields: &[],
@@ -90,7 +89,7 @@ fn validate(new: &Object, old: Option<&Object>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::validate(&mut errors, new, old, Scope::Namespaced, NameKind::Subdomain);
     let Some(deployment) = parse::<Deployment>(&mut errors, new) else { return errors.into_vec() };
-    let spec = deployment.spec.unwrap_or_default();
+    let spec = deployment.spec;
     let parts = workload::Parts { noun: "deployment", selector: &spec.selector, template: &spec.template };
     validate_numbers(&mut errors, &spec);
     workload::validate(&mut errors, &parts, new, old);
@@ -101,7 +100,9 @@ fn validate(new: &Object, old: Option<&Object>) -> Vec<FieldError> {
             errors.forbidden(&path.field("rollingUpdate"), "may not be specified when strategy `type` is 'Recreate'");
         }
         ("RollingUpdate", Some(rolling)) => validate_rolling(&mut errors, &path.field("rollingUpdate"), rolling),
-        ("RollingUpdate", None) => errors.required(&path.field("rollingUpdate"), "this should be defaulted and never be nil"),
+        ("RollingUpdate", None) => {
+            errors.required(&path.field("rollingUpdate"), "this should be defaulted and never be nil")
+        }
         (kind, _) => errors.one_of(&path.field("type"), kind, &["Recreate", "RollingUpdate"]),
     }
     errors.into_vec()

@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::field::{Errors, Path};
 use super::print::{text, wide};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, VERBS};
-use super::{metadata, no_warnings, strategy};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, VERBS};
+use super::{metadata, no_warnings};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -24,11 +24,10 @@ pub(super) const EVENT: Resource = Resource {
     subresources: &[],
     durability: Durability::Relaxed,
     delete_answers: DeleteAnswer::Status,
-    generation: Generation::NotCounted,
     columns: COLUMNS,
     cells,
     default: |_| (),
-    begin: strategy::as_sent,
+    begin: |_| (),
     validate,
     warnings: no_warnings,
     selectable_fields: &[
@@ -107,7 +106,8 @@ fn validate(new: &Object, old: Option<&Object>) -> Vec<FieldError> {
     metadata::validate(&mut errors, new, old, Scope::Namespaced, NameKind::Subdomain);
     // Events about objects of the cluster live in `default`.
     let about = new.str_at(&["involvedObject", "namespace"]).unwrap_or_default();
-    let fits = if about.is_empty() { matches!(new.namespace(), "default" | "kube-system") } else { about == new.namespace() };
+    let fits =
+        if about.is_empty() { matches!(new.namespace(), "default" | "kube-system") } else { about == new.namespace() };
     if !fits {
         let path = Path::new("involvedObject").field("namespace");
         errors.invalid(&path, about, "does not match event.namespace");
@@ -142,7 +142,8 @@ mod tests {
             }),
             "30s|||node||scheduler||30s|1|e",
         );
-        let series = json!({"metadata": {"name": "e"}, "series": {"count": 7, "lastObservedTime": "1970-01-01T00:00:59Z"}});
+        let series =
+            json!({"metadata": {"name": "e"}, "series": {"count": 7, "lastObservedTime": "1970-01-01T00:00:59Z"}});
         check_row(&EVENT, series, "1s|||||||<unknown>|7|e");
     }
 }

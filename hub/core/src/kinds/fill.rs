@@ -35,7 +35,10 @@ pub(super) fn object_or_new<'a>(map: &'a mut Map<String, Value>, field: &str) ->
 }
 
 /// The objects of a list field.
-pub(super) fn each<'a>(map: &'a mut Map<String, Value>, field: &str) -> impl Iterator<Item = &'a mut Map<String, Value>> {
+pub(super) fn each<'a>(
+    map: &'a mut Map<String, Value>,
+    field: &str,
+) -> impl Iterator<Item = &'a mut Map<String, Value>> {
     map.get_mut(field).and_then(Value::as_array_mut).into_iter().flatten().filter_map(Value::as_object_mut)
 }
 

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::field::{Errors, Path};
 use super::print::{AGE, NAME, age, text};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, VERBS, no_warnings};
-use super::{metadata, parse, strategy};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, VERBS, no_warnings};
+use super::{metadata, parse};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -24,11 +24,10 @@ pub(super) const LEASE: Resource = Resource {
     subresources: &[],
     durability: Durability::Relaxed,
     delete_answers: DeleteAnswer::Status,
-    generation: Generation::NotCounted,
     columns: COLUMNS,
     cells,
     default: |_| (),
-    begin: strategy::as_sent,
+    begin: |_| (),
     validate,
     warnings: no_warnings,
     selectable_fields: &[],

@@ -134,13 +134,18 @@ mod tests {
         check(&json!({"name": "a"}), None, &["metadata.namespace"]);
         check(&json!({"name": "a", "namespace": "a.b"}), None, &["metadata.namespace"]);
         check(&json!({"name": "a", "namespace": "x", "labels": {"-": "a b"}}), None, &["metadata.labels"; 2]);
-        check(&json!({"name": "a", "namespace": "x", "annotations": {"a/b/c": "any thing"}}), None, &["metadata.annotations"]);
+        check(
+            &json!({"name": "a", "namespace": "x", "annotations": {"a/b/c": "any thing"}}),
+            None,
+            &["metadata.annotations"],
+        );
         let large = json!({"name": "a", "namespace": "x", "annotations": {"a": "x".repeat(ANNOTATIONS_MAX)}});
         check(&large, None, &["metadata.annotations"]);
         let owner = json!({"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "r", "uid": "u", "controller": true});
         let owners = json!({"name": "a", "namespace": "x", "ownerReferences": [owner, owner]});
         check(&owners, None, &["metadata.ownerReferences[1]"]);
-        let nameless = json!({"name": "a", "namespace": "x", "ownerReferences": [{"kind": "K", "name": "n", "uid": "u"}]});
+        let nameless =
+            json!({"name": "a", "namespace": "x", "ownerReferences": [{"kind": "K", "name": "n", "uid": "u"}]});
         check(&nameless, None, &["metadata.ownerReferences[0].apiVersion"]);
     }
 

@@ -2,24 +2,23 @@
 //!
 //! One set of handlers serves all rows; what differs between kinds is data or a pure function here.
 
+mod config_map;
+mod deployment;
+mod event;
+mod lease;
 mod namespace;
 mod node;
 pub(crate) mod pod;
-mod workload;
-mod deployment;
 mod replica_set;
-mod service;
-mod config_map;
 mod secret;
-mod event;
-mod lease;
+mod service;
 mod service_account;
+mod workload;
 
 mod field;
 mod fill;
 mod metadata;
 mod print;
-mod strategy;
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -27,8 +26,6 @@ use serde_json::Value;
 use crate::object::Object;
 use crate::status::FieldError;
 use field::{Errors, Path};
-
-pub use strategy::{Generation, Write};
 
 /// One kind of object and everything that the API machine must know of it.
 pub struct Resource {
@@ -46,13 +43,12 @@ pub struct Resource {
     pub durability: Durability,
     /// What DELETE answers with (clients decode it): the object, or a `Status`.
     pub delete_answers: DeleteAnswer,
-    pub generation: Generation,
     pub columns: &'static [Column],
     /// The cells of one row, in the order of `columns`. `now` in unix seconds.
     pub cells: fn(&Object, now: i64) -> Vec<Value>,
     /// Fills in what Kubernetes would, so that a round trip through `kubectl diff` is empty.
     pub default: fn(&mut Object),
-    /// What a new object begins with: its first status, whatever the client sent.
+    /// What the server adds to a new object once: its first status. For after defaulting.
     pub begin: fn(&mut Object),
     /// Everything wrong with the object; `old` on updates.
     pub validate: fn(new: &Object, old: Option<&Object>) -> Vec<FieldError>,

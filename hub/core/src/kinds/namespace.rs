@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::field::Errors;
 use super::print::{AGE, NAME, age, text};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
-use super::{metadata, no_warnings, strategy};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS};
+use super::{metadata, no_warnings};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -23,11 +23,10 @@ pub(super) const NAMESPACE: Resource = Resource {
     subresources: &[Subresource::Status],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Object,
-    generation: Generation::NotCounted,
     columns: COLUMNS,
     cells,
     default,
-    begin: |new| strategy::in_phase(new, "Active"),
+    begin,
     validate,
     warnings: no_warnings,
     selectable_fields: &[("status.phase", &["status", "phase"])],
@@ -37,6 +36,12 @@ const COLUMNS: &[Column] = &[NAME, text("Status", "Active, or Terminating while 
 
 fn cells(object: &Object, now: i64) -> Vec<Value> {
     vec![json!(object.name()), json!(object.str_at(&["status", "phase"]).unwrap_or_default()), age(object, now)]
+}
+
+/// The finalizer holds a deleted namespace until its objects are gone.
+fn begin(new: &mut Object) {
+    new.set(&["spec", "finalizers"], json!(["kubernetes"]));
+    new.set(&["status"], json!({"phase": "Active"}));
 }
 
 /// Selectors by label can name a namespace, as Kubernetes promises.

@@ -5,8 +5,8 @@ use serde_json::{Value, json};
 
 use super::field::{Errors, Path};
 use super::print::{AGE, NAME, NONE, age, condition, items, text, wide};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
-use super::{metadata, no_warnings, parse, strategy};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS};
+use super::{metadata, no_warnings, parse};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -24,11 +24,10 @@ pub(super) const NODE: Resource = Resource {
     subresources: &[Subresource::Status],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Status,
-    generation: Generation::NotCounted,
     columns: COLUMNS,
     cells,
     default: |_| (),
-    begin: strategy::as_sent,
+    begin: |_| (),
     validate,
     warnings: no_warnings,
     selectable_fields: &[("spec.unschedulable", &["spec", "unschedulable"])],
@@ -141,7 +140,8 @@ mod tests {
             }),
             "pi-1|Ready,SchedulingDisabled|cam,edge|60s|v0.1.0|10.0.0.7|<none>|Debian 13|6.12|wasmtime://48.0.8",
         );
-        let lost = json!({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
+        let lost =
+            json!({"metadata": {"name": "n"}, "status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}});
         check_row(&NODE, lost, "n|NotReady|<none>|60s||<none>|<none>|<unknown>|<unknown>|<unknown>");
         let new = json!({"metadata": {"name": "n"}});
         check_row(&NODE, new, "n|Unknown|<none>|60s||<none>|<none>|<unknown>|<unknown>|<unknown>");

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::field::{Errors, Path};
 use super::fill;
 use super::print::{AGE, NAME, age, number, wide};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS};
 use super::{metadata, parse, workload};
 use crate::name::NameKind;
 use crate::object::Object;
@@ -25,7 +25,6 @@ pub(super) const REPLICA_SET: Resource = Resource {
     subresources: &[Subresource::Status, Subresource::Scale],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Status,
-    generation: Generation::Counted,
     columns: COLUMNS,
     cells,
     default,
@@ -69,7 +68,7 @@ fn validate(new: &Object, old: Option<&Object>) -> Vec<FieldError> {
     let mut errors = Errors::default();
     metadata::validate(&mut errors, new, old, Scope::Namespaced, NameKind::Subdomain);
     let Some(set) = parse::<ReplicaSet>(&mut errors, new) else { return errors.into_vec() };
-    let (spec, path) = (set.spec.unwrap_or_default(), Path::new("spec"));
+    let (spec, path) = (set.spec, Path::new("spec"));
     errors.not_negative(&path.field("replicas"), spec.replicas);
     errors.not_negative(&path.field("minReadySeconds"), spec.min_ready_seconds);
     let template = spec.template.unwrap_or_default();

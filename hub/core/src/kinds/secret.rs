@@ -9,8 +9,8 @@ use super::config_map::{DATA_MAX, frozen};
 use super::field::{Errors, Path};
 use super::fill::{fill_text, object_or_new};
 use super::print::{AGE, NAME, age, number, text};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, VERBS, no_warnings};
-use super::{metadata, parse, strategy};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, VERBS, no_warnings};
+use super::{metadata, parse};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -28,18 +28,16 @@ pub(super) const SECRET: Resource = Resource {
     subresources: &[],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Status,
-    generation: Generation::NotCounted,
     columns: COLUMNS,
     cells,
     default,
-    begin: strategy::as_sent,
+    begin: |_| (),
     validate,
     warnings: no_warnings,
     selectable_fields: &[("type", &["type"])],
 };
 
-const COLUMNS: &[Column] =
-    &[NAME, text("Type", "What the keys mean."), number("Data", "How many keys it has."), AGE];
+const COLUMNS: &[Column] = &[NAME, text("Type", "What the keys mean."), number("Data", "How many keys it has."), AGE];
 
 /// Types whose keys are agreed: a consumer may rely on all of them being there.
 const REQUIRED_KEYS: &[(&str, &[&str])] = &[

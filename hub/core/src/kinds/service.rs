@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::field::{Errors, Path};
 use super::fill::{each, fill, fill_text, is_absent, object_or_new, spec};
 use super::print::{AGE, NAME, age, items, labels, or_none, or_none_list, text, wide};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
-use super::{metadata, no_warnings, parse, strategy};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS};
+use super::{metadata, no_warnings, parse};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -28,7 +28,6 @@ pub(super) const SERVICE: Resource = Resource {
     subresources: &[Subresource::Status],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Object,
-    generation: Generation::NotCounted,
     columns: COLUMNS,
     cells,
     default,
@@ -197,7 +196,11 @@ fn validate_port(errors: &mut Errors, path: &Path, port: &ServicePort, before: &
         && node != 0
         && !NODE_PORTS.contains(&node)
     {
-        errors.invalid(&path.field("nodePort"), node, "provided port is not in the valid range. The range of valid ports is 30000-32767");
+        errors.invalid(
+            &path.field("nodePort"),
+            node,
+            "provided port is not in the valid range. The range of valid ports is 30000-32767",
+        );
     }
 }
 
@@ -241,11 +244,7 @@ mod tests {
         check(&json!({}), None, &["spec.ports"]);
         check(&json!({"clusterIP": "None"}), None, &[]);
         check(&json!({"ports": [{"port": 0}]}), None, &["spec.ports[0].port", "spec.ports[0].targetPort"]);
-        check(
-            &json!({"ports": [{"port": 80}, {"port": 81, "name": "b"}]}),
-            None,
-            &["spec.ports[0].name"],
-        );
+        check(&json!({"ports": [{"port": 80}, {"port": 81, "name": "b"}]}), None, &["spec.ports[0].name"]);
         check(
             &json!({"ports": [{"port": 80, "name": "a"}, {"port": 80, "name": "a"}]}),
             None,

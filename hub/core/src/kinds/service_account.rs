@@ -4,8 +4,8 @@ use serde_json::{Value, json};
 
 use super::field::Errors;
 use super::print::{AGE, NAME, age, items, number};
-use super::{Column, DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS};
-use super::{metadata, no_warnings, strategy};
+use super::{Column, DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS};
+use super::{metadata, no_warnings};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -23,11 +23,10 @@ pub(super) const SERVICE_ACCOUNT: Resource = Resource {
     subresources: &[Subresource::Token],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Object,
-    generation: Generation::NotCounted,
     columns: COLUMNS,
     cells,
     default: |_| (),
-    begin: strategy::as_sent,
+    begin: |_| (),
     validate,
     warnings: no_warnings,
     selectable_fields: &[],

@@ -50,7 +50,11 @@ pub(super) fn validate(errors: &mut Errors, parts: &Parts<'_>, new: &Object, old
         }
     }
     if old.is_some_and(|old| old.at(&["spec", "selector"]) != new.at(&["spec", "selector"])) {
-        errors.invalid(&selector_path, new.at(&["spec", "selector"]).cloned().unwrap_or_default(), "field is immutable");
+        errors.invalid(
+            &selector_path,
+            new.at(&["spec", "selector"]).cloned().unwrap_or_default(),
+            "field is immutable",
+        );
     }
     validate_template(errors, &template_path, parts.template, new);
 }
@@ -89,7 +93,8 @@ pub(super) fn warnings(object: &Object) -> Vec<String> {
 /// The cells of `-o wide`: CONTAINERS, IMAGES, SELECTOR.
 pub(super) fn wide_cells(object: &Object) -> [Value; 3] {
     let containers = || items(object.at(&["spec", "template", "spec", "containers"]));
-    let column = |field: &str| containers().map(|c| c[field].as_str().unwrap_or_default()).collect::<Vec<_>>().join(",");
+    let column =
+        |field: &str| containers().map(|c| c[field].as_str().unwrap_or_default()).collect::<Vec<_>>().join(",");
     [json!(column("name")), json!(column("image")), json!(selector_text(object.at(&["spec", "selector"])))]
 }
 

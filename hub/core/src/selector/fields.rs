@@ -181,6 +181,7 @@ mod tests {
         columns: &[],
         cells: |_, _| Vec::new(),
         default: |_| (),
+        begin: |_| (),
         validate: |_, _| Vec::new(),
         warnings: |_| Vec::new(),
         selectable_fields: &[

@@ -281,7 +281,11 @@ mod tests {
         check("ports", json!([{"containerPort": 0}]), &["ports[0].containerPort"]);
         check("ports", json!([{"containerPort": 65536}]), &["ports[0].containerPort"]);
         check("ports", json!([{"containerPort": 1, "name": "80"}]), &["ports[0].name"]);
-        check("ports", json!([{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]), &["ports[1].name"]);
+        check(
+            "ports",
+            json!([{"containerPort": 1, "name": "a"}, {"containerPort": 2, "name": "a"}]),
+            &["ports[1].name"],
+        );
         check("ports", json!([{"containerPort": 1, "protocol": "SCTP"}]), &["ports[0].protocol"]);
         check("ports", json!([{"containerPort": 1, "hostPort": 1}]), &["ports[0].hostPort"]);
     }
@@ -324,7 +328,11 @@ mod tests {
     fn resources() {
         check("resources", json!({"limits": {"cpu": "1", "memory": "64Mi", "wherry.dev/gpio": 1}}), &[]);
         check("resources", json!({"limits": {"cpu": "1"}, "requests": {"cpu": "2"}}), &["resources.requests"]);
-        check("resources", json!({"limits": {"memory": "lots"}}), &["resources.limits[memory]", "resources.requests[memory]"]);
+        check(
+            "resources",
+            json!({"limits": {"memory": "lots"}}),
+            &["resources.limits[memory]", "resources.requests[memory]"],
+        );
         check("resources", json!({"requests": {"cpu": "-1"}}), &["resources.requests[cpu]"]);
         check("resources", json!({"requests": {"gpu": 1}}), &["resources.requests[gpu]"]);
         check("resources", json!({"requests": {"wherry.dev/gpio": 1}}), &["resources.requests[wherry.dev/gpio]"]);

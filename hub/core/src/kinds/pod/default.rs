@@ -133,7 +133,9 @@ fn pull_policy(image: &str) -> &'static str {
 }
 
 fn probe(map: &mut Map<String, Value>) {
-    for (field, value) in [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)] {
+    for (field, value) in
+        [("timeoutSeconds", 1), ("periodSeconds", 10), ("successThreshold", 1), ("failureThreshold", 3)]
+    {
         if map.get(field).is_none_or(|v| v.is_null() || *v == json!(0)) {
             map.insert(field.to_owned(), json!(value));
         }
@@ -304,7 +306,13 @@ mod tests {
 
     #[test]
     fn what_is_no_pod_does_not_panic() {
-        for odd in [json!(null), json!(1), json!({"containers": 1}), json!({"containers": [1, {"resources": []}]}), json!({"volumes": [{}]})] {
+        for odd in [
+            json!(null),
+            json!(1),
+            json!({"containers": 1}),
+            json!({"containers": [1, {"resources": []}]}),
+            json!({"volumes": [{}]}),
+        ] {
             defaulted(odd);
         }
     }

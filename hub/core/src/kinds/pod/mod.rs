@@ -21,7 +21,7 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
 use super::field::{Errors, Path};
-use super::{DeleteAnswer, Durability, Generation, Resource, Scope, Subresource, VERBS, metadata, parse, strategy};
+use super::{DeleteAnswer, Durability, Resource, Scope, Subresource, VERBS, metadata, parse};
 use crate::name::NameKind;
 use crate::object::Object;
 use crate::status::FieldError;
@@ -39,7 +39,6 @@ pub(super) const POD: Resource = Resource {
     subresources: &[Subresource::Status, Subresource::Log, Subresource::Eviction, Subresource::Binding],
     durability: Durability::Durable,
     delete_answers: DeleteAnswer::Object,
-    generation: Generation::Counted,
     columns: cells::COLUMNS,
     cells: cells::cells,
     default: default::pod,
@@ -59,9 +58,7 @@ pub(super) const POD: Resource = Resource {
 };
 
 fn begin(new: &mut Object) {
-    strategy::in_phase(new, "Pending");
-    let class = qos::class(new);
-    new.set(&["status", "qosClass"], json!(class.as_str()));
+    new.set(&["status"], json!({"phase": "Pending", "qosClass": qos::class(new).as_str()}));
 }
 
 fn warnings(object: &Object) -> Vec<String> {

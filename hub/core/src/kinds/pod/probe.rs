@@ -162,7 +162,10 @@ mod tests {
         check(json!({"startupProbe": {"httpGet": get, "successThreshold": 2}}), &["c.startupProbe.successThreshold"]);
         check(json!({"livenessProbe": {"httpGet": get, "periodSeconds": -1}}), &["c.livenessProbe.periodSeconds"]);
         check(json!({"livenessProbe": {"httpGet": {"path": "/", "port": 0}}}), &["c.livenessProbe.httpGet.port"]);
-        check(json!({"livenessProbe": {"httpGet": {"path": "/", "port": 1, "scheme": "HTTPS"}}}), &["c.livenessProbe.httpGet.scheme"]);
+        check(
+            json!({"livenessProbe": {"httpGet": {"path": "/", "port": 1, "scheme": "HTTPS"}}}),
+            &["c.livenessProbe.httpGet.scheme"],
+        );
         let grace = json!({"readinessProbe": {"httpGet": get, "terminationGracePeriodSeconds": 1}});
         check(grace, &["c.readinessProbe.terminationGracePeriodSeconds"]);
         let header = json!({"path": "/", "port": 80, "httpHeaders": [{"name": "a b", "value": ""}]});

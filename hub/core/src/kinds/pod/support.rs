@@ -63,12 +63,32 @@ const RULES: &[Rule] = &[
     rule("schedulingGroup", Set, Refused(NOT_YET)),
     rule("resources", Set, Refused("set the containers' resources instead")),
     // Scheduling that this version does not do.
-    rule("affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution", Set, Refused("is not supported yet; use nodeSelector")),
+    rule(
+        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        Set,
+        Refused("is not supported yet; use nodeSelector"),
+    ),
     rule("affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution", Set, Refused(NOT_YET)),
-    rule("affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution", Set, Refused("is not supported yet; use topologySpreadConstraints")),
-    rule("affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution", Set, Ignored("pods are spread over nodes")),
-    rule("affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution", Set, Ignored("pods are spread over nodes")),
-    rule("affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution", Set, Ignored("pods are spread over nodes")),
+    rule(
+        "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution",
+        Set,
+        Refused("is not supported yet; use topologySpreadConstraints"),
+    ),
+    rule(
+        "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
+        Set,
+        Ignored("pods are spread over nodes"),
+    ),
+    rule(
+        "affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution",
+        Set,
+        Ignored("pods are spread over nodes"),
+    ),
+    rule(
+        "affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution",
+        Set,
+        Ignored("pods are spread over nodes"),
+    ),
     rule("schedulerName", IsNot("default-scheduler"), Ignored("the hub's own scheduler places every pod")),
     rule("priorityClassName", Set, Ignored("no pod preempts another")),
     // Harmless on a WebAssembly node.
@@ -110,7 +130,11 @@ const RULES: &[Rule] = &[
     rule("*containers[].ports[].hostPort", Set, Refused("ports of the node are not served yet")),
     rule("*containers[].stdin", True, Ignored(NO_STDIN)),
     rule("*containers[].tty", True, Ignored(NO_STDIN)),
-    rule("*containers[].terminationMessagePath", IsNot("/dev/termination-log"), Ignored("messages come from the runtime")),
+    rule(
+        "*containers[].terminationMessagePath",
+        IsNot("/dev/termination-log"),
+        Ignored("messages come from the runtime"),
+    ),
     rule("*containers[].terminationMessagePolicy", IsNot("File"), Ignored("messages come from the runtime")),
     rule("*containers[].lifecycle.stopSignal", Set, Ignored("guests are asked to stop through wherry:pod/lifecycle")),
     rule("*containers[].volumeMounts[].mountPropagation", IsNot("None"), Refused("guests mount nothing themselves")),
@@ -240,9 +264,6 @@ mod tests {
     #[test]
     fn a_warning_says_what_holds_instead() {
         let spec = json!({"containers": [{"tty": true}]});
-        assert_eq!(
-            warnings(&Path::new("spec"), &spec),
-            ["spec.containers[0].tty: ignored: standard input is empty"]
-        );
+        assert_eq!(warnings(&Path::new("spec"), &spec), ["spec.containers[0].tty: ignored: standard input is empty"]);
     }
 }

@@ -73,7 +73,11 @@ fn validate_toleration(errors: &mut Errors, path: &Path, toleration: &Toleration
         errors.invalid(&path.field("operator"), operator.as_str(), why);
     }
     if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
-        errors.invalid(&path.field("effect"), effect.as_str(), "effect must be 'NoExecute' when `tolerationSeconds` is set");
+        errors.invalid(
+            &path.field("effect"),
+            effect.as_str(),
+            "effect must be 'NoExecute' when `tolerationSeconds` is set",
+        );
     }
     match operator.as_str() {
         "Equal" | "" => errors.shape(&path.field("operator"), NameKind::LabelValue, &value),
@@ -98,12 +102,15 @@ fn validate_spread(
     errors.name(&path.field("topologyKey"), NameKind::Qualified, &constraint.topology_key);
     let when = constraint.when_unsatisfiable.as_str();
     errors.one_of(&path.field("whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"]);
-    let twice = |c: &TopologySpreadConstraint| c.topology_key == constraint.topology_key && c.when_unsatisfiable == when;
+    let twice =
+        |c: &TopologySpreadConstraint| c.topology_key == constraint.topology_key && c.when_unsatisfiable == when;
     if before.iter().any(twice) {
         errors.duplicate(path, format!("{{{}, {when}}}", constraint.topology_key));
     }
-    let selector = json!(constraint.label_selector);
-    if let Err(problem) = LabelSelector::from_json(&selector) {
+    let selector = constraint.label_selector.as_ref().map(|selector| json!(selector));
+    if let Some(selector) = selector
+        && let Err(problem) = LabelSelector::from_json(&selector)
+    {
         errors.invalid(&path.field("labelSelector"), selector, problem);
     }
 }
@@ -172,7 +179,11 @@ mod tests {
         check("tolerations", one(json!({"operator": "Exists"})), &[]);
         check("tolerations", one(json!({"key": "a", "value": "b", "effect": "NoSchedule"})), &[]);
         check("tolerations", one(json!({"value": "b"})), &["spec.tolerations[0].operator"]);
-        check("tolerations", one(json!({"key": "a", "operator": "Exists", "value": "b"})), &["spec.tolerations[0].operator"]);
+        check(
+            "tolerations",
+            one(json!({"key": "a", "operator": "Exists", "value": "b"})),
+            &["spec.tolerations[0].operator"],
+        );
         check("tolerations", one(json!({"key": "a", "operator": "Lt"})), &["spec.tolerations[0].operator"]);
         check("tolerations", one(json!({"key": "a", "tolerationSeconds": 5})), &["spec.tolerations[0].effect"]);
         check("tolerations", one(json!({"key": "a", "effect": "Never"})), &["spec.tolerations[0].effect"]);

@@ -29,13 +29,18 @@ pub(super) fn validate_all(errors: &mut Errors, path: &Path, volumes: &[Volume])
 
 fn validate(errors: &mut Errors, path: &Path, volume: &Volume) {
     let fields = json!(volume);
-    let sources: Vec<&String> = fields.as_object().map(Map::keys).into_iter().flatten().filter(|f| *f != "name").collect();
+    let sources: Vec<&String> =
+        fields.as_object().map(Map::keys).into_iter().flatten().filter(|f| *f != "name").collect();
     match sources.as_slice() {
         [] => errors.required(path, "must specify a volume type"),
         [source] if !SERVED.contains(&source.as_str()) => {
             let why = match source.as_str() {
-                "persistentVolumeClaim" | "ephemeral" => "persistent volumes are not supported; use hostPath or emptyDir",
-                _ => "volumes of this type are not supported; use emptyDir, hostPath, configMap, secret, downwardAPI or projected",
+                "persistentVolumeClaim" | "ephemeral" => {
+                    "persistent volumes are not supported; use hostPath or emptyDir"
+                }
+                _ => {
+                    "volumes of this type are not supported; use emptyDir, hostPath, configMap, secret, downwardAPI or projected"
+                }
             };
             errors.forbidden(&path.field(source), why);
         }
@@ -212,15 +217,24 @@ mod tests {
         check(json!({"configMap": {"name": "c", "items": [{"key": "k", "path": "a/b"}]}}), &[]);
         check(json!({"configMap": {}}), &["v[0].configMap.name"]);
         check(json!({"configMap": {"name": "c", "defaultMode": 4096}}), &["v[0].configMap.defaultMode"]);
-        check(json!({"secret": {"secretName": "s", "items": [{"key": "k", "path": "../b"}]}}), &["v[0].secret.items[0].path"]);
-        check(json!({"secret": {"secretName": "s", "items": [{"key": "k", "path": "/b"}]}}), &["v[0].secret.items[0].path"]);
+        check(
+            json!({"secret": {"secretName": "s", "items": [{"key": "k", "path": "../b"}]}}),
+            &["v[0].secret.items[0].path"],
+        );
+        check(
+            json!({"secret": {"secretName": "s", "items": [{"key": "k", "path": "/b"}]}}),
+            &["v[0].secret.items[0].path"],
+        );
         check(json!({"secret": {"secretName": "s", "items": [{"path": "b"}]}}), &["v[0].secret.items[0].key"]);
         let labels = json!({"path": "l", "fieldRef": {"fieldPath": "metadata.labels"}});
         check(json!({"downwardAPI": {"items": [labels]}}), &[]);
         let address = json!({"path": "l", "fieldRef": {"fieldPath": "status.podIP"}});
         check(json!({"downwardAPI": {"items": [address]}}), &["v[0].downwardAPI.items[0].fieldRef.fieldPath"]);
         let nameless = json!({"path": "l", "resourceFieldRef": {"resource": "limits.cpu"}});
-        check(json!({"downwardAPI": {"items": [nameless]}}), &["v[0].downwardAPI.items[0].resourceFieldRef.containerName"]);
+        check(
+            json!({"downwardAPI": {"items": [nameless]}}),
+            &["v[0].downwardAPI.items[0].resourceFieldRef.containerName"],
+        );
         check(json!({"projected": {"sources": [{"configMap": {"name": "c"}}, {}]}}), &["v[0].projected.sources[1]"]);
     }
 }
