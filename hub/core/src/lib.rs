@@ -23,6 +23,7 @@ pub mod assign;
 pub mod kinds;
 
 pub mod body;
+pub mod discovery;
 pub mod name;
 pub mod patch;
 pub mod quantity;
