@@ -59,7 +59,7 @@ fn pod() -> PodSpec {
             image: "web:1".into(),
             resolution: ImageResolution::Unresolved { message: "no".into() },
             config_error: None,
-            args: vec!["a".into()],
+            args: vec![Value::Literal("a".into())],
             env: vec![("A".into(), Value::Secret(1))],
             working_dir: None,
             ports: vec![],
@@ -82,7 +82,7 @@ fn a_pod_s_body() {
     let bytes = pod().to_bytes();
     assert_eq!(
         hex(&bytes),
-        "070707070707070707070707070707070764656661756c74037765620a2a000703776562011e00013c000103776562057765623a3101026e6f000101610101410101000000000180804000000000000000010000",
+        "070707070707070707070707070707070764656661756c74037765620a2a000703776562011e00013c000103776562057765623a3101026e6f00010001610101410101000000000180804000000000000000010000",
         "the bytes of a PodSpec changed: agents would see every pod's digest change"
     );
     assert_eq!(PodSpec::from_bytes(&bytes).unwrap(), pod());
