@@ -7,14 +7,24 @@
 //! node_health  who is NotReady, whose pods go, and when we rather suspect ourselves
 //! garbage      owners that are gone, foreground and orphan deletion
 //! namespace    emptying a namespace before it goes
-//! events       which events and finished pods are old enough to go
+//! expiry       which events and finished pods are old enough to go
+//! pods         what plans ask of a pod
 //! ```
 //! Nothing here waits, reads a clock or keeps anything. Each plan, done and planned again, is empty.
 
 pub mod claim;
 pub mod deployment;
-pub mod pods;
 pub mod replica_set;
+
+pub mod node_health;
+
+pub mod garbage;
+
+pub mod namespace;
+
+pub mod expiry;
+
+pub mod pods;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::jiff::Timestamp;
