@@ -16,6 +16,7 @@
 
 pub mod object;
 pub mod plan;
+pub mod schedule;
 pub mod status;
 
 pub mod admission;
