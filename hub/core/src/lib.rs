@@ -7,7 +7,7 @@
 //! admission                                           create, update, delete: from request to store
 //! body      JSON bodies, duplicates and depth            patch     json, merge and strategic patches
 //! schema    field types: strict checks, normal form      protobuf  request bodies of typed clients
-//! discovery, printing                                   what kubectl asks before and after
+//! discovery, openapi                                    what kubectl asks before and after
 //! plan      controllers' decisions: deployment, replicaset, node health, garbage, namespace, events
 //! schedule  which node a pod goes to, and why not the others
 //! assign    Pod -> what its node is told                fold      what a node said -> status
@@ -26,6 +26,7 @@ pub mod kinds;
 pub mod body;
 pub mod discovery;
 pub mod name;
+pub mod openapi;
 pub mod patch;
 pub mod quantity;
 pub mod schema;

@@ -18,12 +18,12 @@ mod types;
 
 pub use check::{Finding, check};
 pub use normal::normalise;
+pub(crate) use roots::{ROOTS, Root};
 pub use strict::{FieldValidation, admit};
 pub use types::{Field, Merge, Shape, Type, Width};
 
 use std::sync::LazyLock;
 
-use roots::ROOTS;
 use types::Types;
 
 static TYPES: LazyLock<Types> = LazyLock::new(Types::build);
