@@ -11,6 +11,7 @@
 //! plan      controllers' decisions: deployment, replicaset, node health, garbage, namespace, events
 //! schedule  which node a pod goes to, and why not the others
 //! assign    Pod -> what its node is told                fold      what a node said -> status
+//! fleet     what is heard from nodes, and when to speak to them
 //! ```
 //! No I/O, no clock, no randomness: `now` and random numbers are arguments.
 
@@ -21,6 +22,7 @@ pub mod status;
 
 pub mod admission;
 pub mod assign;
+pub mod fleet;
 pub mod kinds;
 
 pub mod body;
