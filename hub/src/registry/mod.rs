@@ -25,6 +25,9 @@ mod oci;
 
 mod images;
 
+#[cfg(test)]
+pub(crate) mod tests;
+
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
@@ -171,6 +174,11 @@ impl Registry {
     /// A blob's file: a component, a layer, a manifest.
     pub fn blob(&self, digest: &Digest) -> Option<BlobFile> {
         self.shared.blobs.get(digest)
+    }
+
+    /// What an image with this manifest or component is called, for messages.
+    pub fn name_of(&self, digest: &Digest) -> Option<String> {
+        self.index().1.find_anywhere(digest).map(|(name, ..)| name.to_owned())
     }
 
     /// A number that grows with each push and removal.

@@ -127,8 +127,7 @@ impl FromStr for Reference {
             return digest(text).map(Self::Bare);
         }
         let (host, rest) = match text.split_once('/') {
-            // As Docker tells hosts from the first part of a name.
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" => (Some(first.to_owned()), rest),
+            Some((first, rest)) if is_host(first) => (Some(first.to_owned()), rest),
             Some(_) | None => (None, text),
         };
         // With both, the digest decides and the tag is for people.
@@ -143,6 +142,12 @@ impl FromStr for Reference {
         let version = pinned.map_or(Version::Tag(tag), Version::Digest);
         Ok(Self::Named { host, name: name.parse()?, version })
     }
+}
+
+/// As Docker tells a host from the first part of a name.
+fn is_host(text: &str) -> bool {
+    let starts = text.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
+    starts && (text.contains(['.', ':']) || text == "localhost")
 }
 
 #[cfg(test)]
