@@ -113,7 +113,22 @@ pub struct Config {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BrokerConfig {
     Embedded { listen: SocketAddr },
-    External { host: String, port: u16 },
+    External(ExternalBroker),
+}
+
+/// A broker of someone else's: `mqtts://HOST[:PORT]`, or `mqtt://` for one without TLS on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExternalBroker {
+    pub host: String,
+    pub port: u16,
+    pub security: BrokerSecurity,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerSecurity {
+    /// Both sides show certificates of this hub's CA.
+    MutualTls,
+    Plain,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,18 +246,21 @@ impl Problems {
         if listen.is_some() {
             self.0.push("mqtt-listen: there is no embedded broker to listen where mqtt names another".to_owned());
         }
-        let parts = url.strip_prefix("mqtts://").map(|rest| rest.trim_end_matches('/'));
-        let parsed = parts.and_then(|rest| match rest.rsplit_once(':') {
-            Some((host, port)) => Some((host, port.parse().ok()?)),
-            None => Some((rest, 8883)),
+        let parsed = [("mqtts://", BrokerSecurity::MutualTls, 8883), ("mqtt://", BrokerSecurity::Plain, 1883)]
+            .into_iter()
+            .find_map(|(scheme, security, port)| {
+                let rest = url.strip_prefix(scheme)?.trim_end_matches('/');
+                let (host, port) = match rest.rsplit_once(':') {
+                    Some((host, port)) => (host, port.parse().ok()?),
+                    None => (rest, port),
+                };
+                (!host.is_empty()).then(|| ExternalBroker { host: host.to_owned(), port, security })
+            });
+        let parsed = parsed.unwrap_or_else(|| {
+            self.0.push(format!("mqtt: {url:?} is no mqtts://HOST:PORT"));
+            ExternalBroker { host: String::new(), port: 0, security: BrokerSecurity::MutualTls }
         });
-        match parsed {
-            Some((host, port)) if !host.is_empty() => BrokerConfig::External { host: host.to_owned(), port },
-            _ => {
-                self.0.push(format!("mqtt: {url:?} is no mqtts://HOST:PORT"));
-                BrokerConfig::External { host: String::new(), port: 0 }
-            }
-        }
+        BrokerConfig::External(parsed)
     }
 
     fn names(&mut self, name: &str, names: Vec<String>) -> Vec<String> {
@@ -365,12 +383,13 @@ mod tests {
 
     #[test]
     fn an_external_broker() {
-        let check = |url: &str, host: &str, port: u16| {
+        let check = |url: &str, host: &str, port: u16, security: BrokerSecurity| {
             let settings = Settings { mqtt: Some(url.into()), ..Settings::default() };
-            let expected = BrokerConfig::External { host: host.into(), port };
+            let expected = BrokerConfig::External(ExternalBroker { host: host.into(), port, security });
             assert_eq!(Config::resolve(settings).unwrap().broker, expected);
         };
-        check("mqtts://broker.local:18883", "broker.local", 18883);
-        check("mqtts://10.0.0.7/", "10.0.0.7", 8883);
+        check("mqtts://broker.local:18883", "broker.local", 18883, BrokerSecurity::MutualTls);
+        check("mqtts://10.0.0.7/", "10.0.0.7", 8883, BrokerSecurity::MutualTls);
+        check("mqtt://localhost", "localhost", 1883, BrokerSecurity::Plain);
     }
 }

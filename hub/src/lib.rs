@@ -10,6 +10,7 @@
 //! controllers  one queue, a pure plan and a dull executor each
 //! ```
 
+pub mod api;
 pub mod broker;
 pub mod clock;
 pub mod compiler;

@@ -1,9 +1,11 @@
 //! The `hub` program: `hub serve` is the hub, the other commands are its clients.
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
 use hub::config::{Config, Settings};
+use tracing_subscriber::EnvFilter;
 
 /// Runs Wasm pods on a fleet of small machines; speaks the Kubernetes API.
 #[derive(Parser)]
@@ -35,8 +37,10 @@ fn main() -> ExitCode {
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_from_env("WHERRY_LOG").unwrap_or_else(|_| "info".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    // The broker's library tells of each client by itself; what matters is told by ours.
+    let filter = EnvFilter::try_from_env("WHERRY_LOG").unwrap_or_else(|_| "info,mqtt5=warn".into());
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let config = Config::load(settings)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(hub::serve::run(config))?;

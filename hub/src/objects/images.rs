@@ -55,3 +55,9 @@ fn images(pod: &Object) -> impl Iterator<Item = (&str, &str)> {
         .flatten()
         .filter_map(|container| Some((container.get("name")?.as_str()?, container.get("image")?.as_str()?)))
 }
+
+impl ImageResolver for crate::registry::Registry {
+    fn resolve(&self, reference: &str) -> Option<String> {
+        Self::resolve(self, reference).ok().map(|image| image.pinned)
+    }
+}

@@ -1,0 +1,87 @@
+//! What the server says of itself: version, health, what it serves, and counts.
+
+use std::fmt::Write as _;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::header::{ACCEPT, CONTENT_TYPE, HOST};
+use http::{HeaderMap, Method, StatusCode};
+use hub_core::discovery::{self, AGGREGATED_MEDIA_TYPE, Half};
+use hub_core::kinds::table;
+
+use super::answer::{Failure, json, method_not_allowed, typed};
+use super::params::Params;
+use super::path::Place;
+use super::{Api, no_such_path};
+use crate::objects::ListOptions;
+
+pub(super) async fn version() -> Response {
+    let arch = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    json(StatusCode::OK, &discovery::version(env!("CARGO_PKG_VERSION"), &format!("linux/{arch}")))
+}
+
+pub(super) async fn healthy() -> &'static str {
+    "ok"
+}
+
+/// Counts in Prometheus' text format.
+pub(super) async fn metrics(State(api): State<Api>) -> Response {
+    let mut text = String::from("# HELP wherry_objects Objects in the store.\n# TYPE wherry_objects gauge\n");
+    for resource in table() {
+        let count = api.objects().list(resource, &ListOptions::default()).map_or(0, |list| list.items.len());
+        let _ = writeln!(text, "wherry_objects{{resource=\"{}\"}} {count}", resource.plural);
+    }
+    let revision = api.objects().revision().0;
+    let _ = writeln!(
+        text,
+        "# HELP wherry_store_revision The newest change.\n# TYPE wherry_store_revision counter\nwherry_store_revision {revision}"
+    );
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
+}
+
+/// The documents by which clients learn what is served.
+pub(super) fn discover(place: &Place, method: &Method, headers: &HeaderMap) -> Result<Response, Failure> {
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return Err(method_not_allowed().into());
+    }
+    let half = match place {
+        Place::Core => Some(Half::Core),
+        Place::Groups => Some(Half::Named),
+        Place::Group(_) | Place::Version { .. } | Place::Below { .. } | Place::OpenApi(_) => None,
+    };
+    if let Some(half) = half.filter(|_| wants_aggregated(headers)) {
+        return Ok(typed(StatusCode::OK, &discovery::aggregated(half), AGGREGATED_MEDIA_TYPE));
+    }
+    let document = match place {
+        Place::Core => {
+            let address = headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+            Some(discovery::versions(address))
+        }
+        Place::Groups => Some(discovery::groups()),
+        Place::Group(group) => discovery::group(group),
+        Place::Version { group, version } => discovery::resources(group, version),
+        Place::Below { .. } | Place::OpenApi(_) => None,
+    };
+    match document {
+        Some(document) => Ok(json(StatusCode::OK, &document)),
+        None => Err(no_such_path().into()),
+    }
+}
+
+/// Whether the client reads the one document with everything, version 2.
+fn wants_aggregated(headers: &HeaderMap) -> bool {
+    let texts = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).any(|range| {
+        let has = |wanted: &str| range.split(';').any(|part| part.trim() == wanted);
+        has("as=APIGroupDiscoveryList") && has("g=apidiscovery.k8s.io") && has("v=v2")
+    })
+}
+
+/// `/openapi/...`
+pub(super) fn openapi(_document: &str, _params: &Params, _headers: &HeaderMap) -> Result<Response, Failure> {
+    Err(no_such_path().into())
+}
