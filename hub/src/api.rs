@@ -6,7 +6,8 @@
 //! path       what a URL names         params   what its query asks for     negotiate   in which form
 //! read       get and list             watch    a stream of changes         body        what clients send
 //! write      create, update, patch, delete                       pods      log, eviction, binding
-//! accounts   tokens and reviews of oneself                       about     discovery, OpenAPI, version, metrics
+//! accounts   tokens and reviews of oneself                       about     discovery, version, metrics
+//! scale      one number of a kind that has replicas              openapi   what fields there are
 //! ```
 //! One set of handlers serves every row of the kinds' table; [`dispatch`] chooses among them.
 
@@ -17,6 +18,7 @@ mod auth;
 mod body;
 pub mod listener;
 mod negotiate;
+mod openapi;
 mod params;
 mod path;
 mod pods;
@@ -113,7 +115,7 @@ async fn route(api: Api, request: Request) -> Result<Response, Failure> {
         Place::Core | Place::Groups | Place::Group(_) | Place::Version { .. } => {
             about::discover(&place, request.method(), request.headers())
         }
-        Place::OpenApi(document) => about::openapi(&document, &params, request.headers()),
+        Place::OpenApi(document) => openapi::get(&document, &params, request.headers()),
         Place::Below { group, version, target } => {
             if let Some(answer) = accounts::review(&group, &target, request.method()) {
                 return answer.of(request).await;

@@ -10,7 +10,6 @@ use hub_core::discovery::{self, AGGREGATED_MEDIA_TYPE, Half};
 use hub_core::kinds::table;
 
 use super::answer::{Failure, json, method_not_allowed, typed};
-use super::params::Params;
 use super::path::Place;
 use super::{Api, no_such_path};
 use crate::objects::ListOptions;
@@ -79,9 +78,4 @@ fn wants_aggregated(headers: &HeaderMap) -> bool {
         let has = |wanted: &str| range.split(';').any(|part| part.trim() == wanted);
         has("as=APIGroupDiscoveryList") && has("g=apidiscovery.k8s.io") && has("v=v2")
     })
-}
-
-/// `/openapi/...`
-pub(super) fn openapi(_document: &str, _params: &Params, _headers: &HeaderMap) -> Result<Response, Failure> {
-    Err(no_such_path().into())
 }

@@ -41,8 +41,12 @@ pub(super) fn pin(pod: &mut Object, old: Option<&Object>, resolver: &dyn ImageRe
             pinned.insert(container.to_owned(), meaning);
         }
     }
-    let text = Value::Object(pinned).to_string();
-    pod.set(&["metadata", "annotations", IMAGES_ANNOTATION], text);
+    if pinned.is_empty() {
+        pod.remove(&["metadata", "annotations", IMAGES_ANNOTATION]);
+    } else {
+        let text = Value::Object(pinned).to_string();
+        pod.set(&["metadata", "annotations", IMAGES_ANNOTATION], text);
+    }
 }
 
 /// Container and image, the init containers' first.
