@@ -30,6 +30,7 @@ pub mod discovery;
 pub mod name;
 pub mod openapi;
 pub mod patch;
+pub mod protobuf;
 pub mod quantity;
 pub mod schema;
 pub mod selector;
