@@ -23,6 +23,7 @@ pub mod status;
 pub mod admission;
 pub mod assign;
 pub mod fleet;
+pub mod fold;
 pub mod kinds;
 
 pub mod body;
