@@ -16,6 +16,7 @@ pub mod clock;
 pub mod compiler;
 pub mod config;
 pub mod controllers;
+pub mod fleet;
 pub mod objects;
 pub mod pki;
 pub mod registry;

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hub_core::fleet::shards::Freshness;
 use mqtt5::QoS;
 use mqtt5::broker::auth::{AuthProvider, AuthResult};
 use mqtt5::broker::client_handler::ClientHandler;
@@ -272,7 +273,7 @@ impl Shared {
         queue.mark_bound(registration.generation);
         let filters = topic::hub_filters(self.pki.cluster());
         for filter in &filters {
-            let request = SubscriptionRequest::new(HUB_CN, filter.as_str(), QoS::AtLeastOnce);
+            let request = SubscriptionRequest::new(HUB_CN, filter.as_str(), QoS::AtLeastOnce).with_no_local(true);
             self.router.subscribe(request).await.map_err(StartError::Setup)?;
         }
         let shared = self.clone();
@@ -293,7 +294,7 @@ impl Shared {
             return;
         }
         while let Some(message) = lanes.recv().await {
-            if forward(&events, message.publish).await.is_err() {
+            if forward(&events, message.publish, Freshness::Live).await.is_err() {
                 return;
             }
             // What overflowed the lane went to a queue that nobody reads: drop it, read retained anew.
@@ -311,7 +312,7 @@ impl Shared {
         events.send(LinkEvent::Lost).await.map_err(|_| Closed)?;
         for filter in filters {
             for retained in self.router.get_retained_messages(filter).await {
-                forward(events, retained).await?;
+                forward(events, retained, Freshness::Kept).await?;
             }
         }
         Ok(())
@@ -321,8 +322,9 @@ impl Shared {
 /// The fleet has ended.
 struct Closed;
 
-async fn forward(events: &mpsc::Sender<LinkEvent>, packet: PublishPacket) -> Result<(), Closed> {
-    let message = Incoming { topic: packet.topic_name, payload: packet.payload };
+/// The router hands out what was just published; what it keeps is fetched, never sent.
+async fn forward(events: &mpsc::Sender<LinkEvent>, packet: PublishPacket, freshness: Freshness) -> Result<(), Closed> {
+    let message = Incoming { topic: packet.topic_name, payload: packet.payload, freshness };
     events.send(LinkEvent::Message(message)).await.map_err(|_| Closed)
 }
 

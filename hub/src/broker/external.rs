@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hub_core::fleet::shards::Freshness;
 use protocol::limits::{FRAME_MAX, PACKET_MAX};
 use protocol::{ClusterId, NodeName, topic};
 use rumqttc::v5::mqttbytes::QoS;
@@ -158,7 +159,8 @@ impl Supervisor {
                 }
                 Ok(Packet::Publish(publish)) => {
                     let Ok(topic) = String::from_utf8(publish.topic.to_vec()) else { continue };
-                    let message = LinkEvent::Message(Incoming { topic, payload: publish.payload });
+                    let freshness = if publish.retain { Freshness::Kept } else { Freshness::Live };
+                    let message = LinkEvent::Message(Incoming { topic, payload: publish.payload, freshness });
                     if self.events.send(message).await.is_err() {
                         return LinkError::Closed;
                     }

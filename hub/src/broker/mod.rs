@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use hub_core::fleet::shards::Freshness;
 use protocol::NodeName;
 use tokio::sync::mpsc;
 
@@ -47,6 +48,7 @@ pub enum PublishError {
 pub struct Incoming {
     pub topic: String,
     pub payload: Bytes,
+    pub freshness: Freshness,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -67,6 +67,14 @@ pub enum TlsError {
     Verifier(#[source] rustls::server::VerifierBuilderError),
 }
 
+#[derive(Debug, thiserror::Error)]
+pub enum RenewError {
+    #[error("cannot certify the key")]
+    Issue(#[from] IssueError),
+    #[error("cannot keep the node's new key")]
+    File(#[from] FileError),
+}
+
 /// Handle on all of it; cheap to clone.
 #[derive(Clone)]
 pub struct Pki {
@@ -203,6 +211,17 @@ impl Pki {
         self.nodes(|book| book.release(name))
     }
 
+    /// A new certificate for a node that proved to be itself, for the key in `csr` (PEM).
+    ///
+    /// # Errors
+    /// [`RenewError`]; the node's present certificate stays valid.
+    pub fn renew(&self, name: &NodeName, csr: &str, now: UnixMillis) -> Result<String, RenewError> {
+        let csr = authority::SigningRequest::from_pem(csr)?;
+        let pem = self.authority().sign_node(name, &csr, now)?;
+        self.nodes(|book| book.renew(name, csr.key_digest()))?;
+        Ok(pem)
+    }
+
     /// What is known of a joined node.
     pub fn node(&self, name: &NodeName) -> Option<NodeRecord> {
         self.nodes(|book| book.get(name).cloned())
@@ -211,6 +230,14 @@ impl Pki {
     /// Whether this certificate, already verified against our CA, is one that `name` holds now.
     pub fn is_current(&self, name: &NodeName, certificate: &CertificateDer<'_>) -> bool {
         authority::key_digest(certificate).is_some_and(|key| self.nodes(|book| book.holds(name, key)))
+    }
+
+    /// A node that had been deleted is back: its name is its own again.
+    ///
+    /// # Errors
+    /// [`FileError`]; the name is as it was then.
+    pub fn reclaim_node(&self, name: &NodeName) -> Result<(), FileError> {
+        self.nodes(|book| book.reclaim(name))
     }
 
     /// Runs `work` on the book of nodes; `work` is short and does not wait.

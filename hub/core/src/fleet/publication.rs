@@ -82,6 +82,10 @@ impl Listing {
         self.items.values().find(|item| item.digest == digest)?.body.as_deref()
     }
 
+    pub fn item(&self, uid: PodUid) -> Option<&Item> {
+        self.items.get(&uid)
+    }
+
     pub fn lists(&self, uid: PodUid) -> Listed {
         match self.items.get(&uid) {
             None => Listed::Not,

@@ -89,6 +89,11 @@ impl Collector {
         self.layout.map_or(0, |layout| layout.shards)
     }
 
+    /// Whether every shard has been heard.
+    pub fn is_complete(&self) -> bool {
+        self.layout.is_some_and(|layout| self.shards.len() == usize::from(layout.shards))
+    }
+
     pub fn seen(&self, uid: PodUid) -> Seen<'_> {
         let Some(layout) = self.layout else { return Seen::Unheard };
         match self.shards.get(&(uid.0[0] % layout.shards)) {
