@@ -5,6 +5,9 @@ use serde_json::{Map, Value, json};
 
 use super::Heard;
 
+/// The agent's word for a start that is under way.
+pub(super) const CREATING: &str = "ContainerCreating";
+
 /// What a container's status is made of.
 pub(super) struct Container<'a> {
     pub(super) pod_uid: &'a str,
@@ -57,11 +60,14 @@ impl Container<'_> {
         format!("wasmtime://{}/{}/{run}", self.pod_uid, self.name)
     }
 
-    /// Which run `last` was: while a container waits for its next start, that start is not counted yet.
+    /// Which run `last` was: a start is counted when it begins, so a container that is being created
+    /// anew has counted one more than one that waits for its turn.
     fn last_run(&self, report: &ContainerReport) -> u32 {
-        match report.state {
-            ContainerState::Waiting { .. } => report.restarts,
-            ContainerState::Running { .. } | ContainerState::Terminated(_) => report.restarts.saturating_sub(1),
+        match &report.state {
+            ContainerState::Waiting { reason, .. } if reason != CREATING => report.restarts,
+            ContainerState::Waiting { .. } | ContainerState::Running { .. } | ContainerState::Terminated(_) => {
+                report.restarts.saturating_sub(1)
+            }
         }
     }
 

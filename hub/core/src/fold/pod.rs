@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::Heard;
 use super::condition::{Finding, Holds, Looked, merged};
-use super::container::{Container, named};
+use super::container::{CREATING, Container, named};
 use crate::kinds::pod::qos;
 use crate::object::Object;
 use crate::time;
@@ -96,7 +96,7 @@ fn statuses(pod: &Object, report: &PodReport, role: Role, heard: &Heard<'_>) -> 
         Role::Main => ("containers", "containerStatuses", &report.containers),
     };
     let waits_for_init = role == Role::Init || items(pod, &["spec", "initContainers"]).next().is_some();
-    let waiting = if waits_for_init { "PodInitializing" } else { "ContainerCreating" };
+    let waiting = if waits_for_init { "PodInitializing" } else { CREATING };
     let one = |container: &Value| {
         let name = container["name"].as_str().unwrap_or_default();
         let old = items(pod, &["status", status]).find(|old| old["name"] == name);

@@ -163,6 +163,8 @@ fn no_warnings(_: &Object) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
@@ -183,5 +185,38 @@ mod tests {
         let all = names.len();
         names.dedup();
         assert_eq!(names.len(), all);
+    }
+
+    /// Objects that clients get wrong, and that a store may hold from before a check was there.
+    fn odd_objects() -> Vec<Object> {
+        let odd = [
+            json!({}),
+            json!({"metadata": null, "spec": null, "status": null}),
+            json!({"metadata": {"name": 1, "labels": [], "annotations": {"a": 1}}, "spec": 1, "status": "x", "data": 7}),
+            json!({"metadata": {"name": "a"}, "spec": {"template": 1, "strategy": [], "ports": {}, "selector": "x"}}),
+            json!({"spec": {"template": {"spec": {"containers": [null, {"ports": 1, "env": [1], "resources": 1}]}}}}),
+            json!({"spec": {"containers": [null, {"livenessProbe": {"httpGet": 1}}], "volumes": [{"configMap": 1}, 2]}}),
+            json!({"status": {"conditions": {}, "containerStatuses": [{"state": 1, "restartCount": "x"}], "addresses": 1}}),
+            json!({"involvedObject": 1, "series": 1, "stringData": {"a": 1}, "data": {"a": 1}, "type": 3}),
+        ];
+        odd.into_iter().map(|value| Object::from_value(value).unwrap()).collect()
+    }
+
+    #[test]
+    fn odd_objects_make_no_row_panic() {
+        for row in table() {
+            for odd in odd_objects() {
+                let mut object = odd.clone();
+                (row.default)(&mut object);
+                let once = object.clone();
+                (row.default)(&mut object);
+                assert_eq!(object, once, "defaulting a {} twice differs", row.kind);
+                (row.begin)(&mut object);
+                (row.validate)(&object, None);
+                (row.validate)(&object, Some(&odd));
+                (row.warnings)(&object);
+                assert_eq!((row.cells)(&object, 0).len(), row.columns.len(), "{}", row.kind);
+            }
+        }
     }
 }

@@ -153,6 +153,7 @@ fn a_condition_remembers_since_when() {
 #[test]
 fn restarts_keep_the_times_of_each_run() {
     let crashed = ContainerReport { last: Some(ended(1, "Error")), ..waiting("a", "CrashLoopBackOff") };
+    let starting = ContainerReport { restarts: 1, last: Some(ended(1, "Error")), ..waiting("a", "ContainerCreating") };
     let again = ContainerReport {
         restarts: 1,
         last: Some(ended(1, "Error")),
@@ -160,7 +161,7 @@ fn restarts_keep_the_times_of_each_run() {
         ..running("a")
     };
     let mut pod = folded(pod(), &report(Phase::Running, vec![running("a"), running("b")]));
-    for state in [crashed, again] {
+    for state in [crashed, starting, again] {
         fold_pod(&mut pod, &report(Phase::Running, vec![state, running("b")]), &HEARD);
         assert_eq!(
             pod.at(&["status", "containerStatuses"]).unwrap()[0]["lastState"]["terminated"],
