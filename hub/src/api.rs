@@ -36,7 +36,6 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::Method;
 use hub_core::kinds::{Resource, Scope, Subresource, find};
-use hub_core::status::ApiError;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
@@ -110,7 +109,7 @@ async fn serve(State(api): State<Api>, request: Request) -> Response {
 
 async fn route(api: Api, request: Request) -> Result<Response, Failure> {
     let params = Params::of(request.uri())?;
-    let place = Place::parse(request.uri().path()).ok_or_else(no_such_path)?;
+    let place = Place::parse(request.uri().path()).ok_or(Failure::NoSuchPath)?;
     match place {
         Place::Core | Place::Groups | Place::Group(_) | Place::Version { .. } => {
             about::discover(&place, request.method(), request.headers())
@@ -126,19 +125,15 @@ async fn route(api: Api, request: Request) -> Result<Response, Failure> {
     }
 }
 
-fn no_such_path() -> ApiError {
-    ApiError::new(404, "NotFound", "the server could not find the requested resource")
-}
-
 /// What a path names, as far as the table has it.
 fn call(group: &str, version: &str, target: Target, params: Params, request: Request) -> Result<Call, Failure> {
-    let resource = find(group, version, &target.plural).ok_or_else(no_such_path)?;
+    let resource = find(group, version, &target.plural).ok_or(Failure::NoSuchPath)?;
     let subresource = match target.subresource.as_deref() {
         None => None,
-        Some(name) => Some(subresource(resource, name).ok_or_else(no_such_path)?),
+        Some(name) => Some(subresource(resource, name).ok_or(Failure::NoSuchPath)?),
     };
     match (resource.scope, &target.namespace, &target.name) {
-        (Scope::Cluster, Some(_), _) | (Scope::Namespaced, None, Some(_)) => return Err(no_such_path().into()),
+        (Scope::Cluster, Some(_), _) | (Scope::Namespaced, None, Some(_)) => return Err(Failure::NoSuchPath),
         (Scope::Cluster, None, _) | (Scope::Namespaced, Some(_), _) | (Scope::Namespaced, None, None) => {}
     }
     Ok(Call { resource, namespace: target.namespace, name: target.name, subresource, params, request })

@@ -277,14 +277,19 @@ async fn bad_requests_are_told_and_do_no_harm() {
     check(Method::POST, CONFIGS, json, &vec![b' '; 4 << 20], 413).await;
     check(Method::POST, "/api/v1/configmaps", json, b"{}", 405).await;
     check(Method::PUT, CONFIGS, json, b"{}", 405).await;
-    check(Method::GET, "/api/v1/namespaces/default/nodes", json, b"", 404).await;
     check(Method::GET, "/api/v1/pods?limit=x", json, b"", 400).await;
     check(Method::GET, "/api/v1/pods?labelSelector=a+in+(b", json, b"", 400).await;
     check(Method::GET, "/api/v1/pods?fieldSelector=spec.colour%3Dred", json, b"", 400).await;
     check(Method::GET, "/api/v1/pods?continue=xyz", json, b"", 400).await;
     check(Method::GET, "/api/v1/pods?resourceVersion=99999999", json, b"", 504).await;
-    check(Method::GET, "/apis/none.example/v1/things", json, b"", 404).await;
-    check(Method::GET, "/%00%ff", json, b"", 404).await;
+    for nothing in ["/api/v1/namespaces/default/nodes", "/apis/none.example/v1/things", "/%00%ff"] {
+        let answer = admin.get(nothing).await;
+        assert_eq!(
+            (answer.status, &answer.body[..]),
+            (StatusCode::NOT_FOUND, &b"404 page not found\n"[..]),
+            "{nothing}"
+        );
+    }
     let accept = admin.send(Method::GET, CONFIGS, &[("accept", "application/yaml")], Vec::new()).await;
     assert_eq!(accept.status, 406);
     let other = json!({"metadata": {"name": "x", "namespace": "other"}});
@@ -431,7 +436,7 @@ async fn what_is_served_is_told() {
     let known = admin.send(Method::GET, &url, &[("if-none-match", tag)], Vec::new()).await;
     assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0));
     let small = admin.send(Method::GET, &url, &[("accept-encoding", "gzip")], Vec::new()).await;
-    assert!(small.body.len() * 4 < document.body.len());
+    assert!(small.body.len() * 3 < document.body.len());
     assert_eq!(admin.get("/openapi/v2").await.status, 404);
     let metrics = admin.get("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("wherry_objects{resource=\"namespaces\"} 4"));

@@ -9,9 +9,9 @@ use http::{HeaderMap, Method, StatusCode};
 use hub_core::discovery::{self, AGGREGATED_MEDIA_TYPE, Half};
 use hub_core::kinds::table;
 
+use super::Api;
 use super::answer::{Failure, json, method_not_allowed, typed};
 use super::path::Place;
-use super::{Api, no_such_path};
 use crate::objects::ListOptions;
 
 pub(super) async fn version() -> Response {
@@ -67,7 +67,7 @@ pub(super) fn discover(place: &Place, method: &Method, headers: &HeaderMap) -> R
     };
     match document {
         Some(document) => Ok(json(StatusCode::OK, &document)),
-        None => Err(no_such_path().into()),
+        None => Err(Failure::NoSuchPath),
     }
 }
 

@@ -15,31 +15,43 @@ const WARNING_MAX: usize = 1000;
 const WARNINGS_MAX: usize = 32;
 pub(super) const JSON: &str = "application/json";
 
-/// An error on its way to the client.
+/// What kept a request from being served, on its way to the client.
 #[derive(Debug)]
-pub(super) struct Failure {
-    error: Box<ApiError>,
-    warnings: Vec<String>,
+pub(super) enum Failure {
+    /// The path is none of the API's. Clients word this themselves, and some trip over a `Status`
+    /// that is about nothing.
+    NoSuchPath,
+    Error {
+        error: Box<ApiError>,
+        warnings: Vec<String>,
+    },
 }
 
 impl From<ApiError> for Failure {
     fn from(error: ApiError) -> Self {
-        Self { error: Box::new(error), warnings: Vec::new() }
+        Self::Error { error: Box::new(error), warnings: Vec::new() }
     }
 }
 
 impl Failure {
-    pub(super) fn with_warnings(mut self, warnings: Vec<String>) -> Self {
-        self.warnings = warnings;
-        self
+    pub(super) fn with_warnings(self, warnings: Vec<String>) -> Self {
+        match self {
+            Self::NoSuchPath => self,
+            Self::Error { error, .. } => Self::Error { error, warnings },
+        }
     }
 }
 
 impl IntoResponse for Failure {
     fn into_response(self) -> Response {
-        let mut response = error(&self.error);
-        warn(response.headers_mut(), &self.warnings);
-        response
+        match self {
+            Self::NoSuchPath => (StatusCode::NOT_FOUND, "404 page not found\n").into_response(),
+            Self::Error { error: told, warnings } => {
+                let mut response = error(&told);
+                warn(response.headers_mut(), &warnings);
+                response
+            }
+        }
     }
 }
 

@@ -5,10 +5,10 @@ use axum::extract::Request;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
-use hub_core::body;
 use hub_core::object::Object;
 use hub_core::schema::{self, Finding};
 use hub_core::status::ApiError;
+use hub_core::{body, protobuf};
 use serde_json::Value;
 
 use super::params::FieldValidation;
@@ -68,6 +68,7 @@ pub(super) fn decode(
             (body.value, body.duplicates)
         }
         "application/yaml" => (yaml(bytes)?, Vec::new()),
+        protobuf::MEDIA_TYPE => (protobuf::decode(bytes)?.into_value(), Vec::new()),
         other => {
             let message = format!(
                 "the body of the request was in an unknown format - {other}: accepted are application/json, application/yaml, application/vnd.kubernetes.protobuf"

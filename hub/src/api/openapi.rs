@@ -14,7 +14,6 @@ use http::{HeaderMap, StatusCode};
 use hub_core::openapi::documents;
 
 use super::answer::{Failure, JSON};
-use super::no_such_path;
 use super::params::Params;
 
 /// Documents in protobuf or of version 2 are not served; clients of today do without.
@@ -23,7 +22,7 @@ pub(super) fn get(document: &str, params: &Params, headers: &HeaderMap) -> Resul
     if document == "v3" {
         return Ok(answer(&documents().index, None, CachedFor::Now, headers));
     }
-    let found = document.strip_prefix("v3/").and_then(|path| documents().get(path)).ok_or_else(no_such_path)?;
+    let found = document.strip_prefix("v3/").and_then(|path| documents().get(path)).ok_or(Failure::NoSuchPath)?;
     let cached = match params.get("hash") {
         Some(hash) if hash == found.hash => CachedFor::Ever,
         _ => CachedFor::Now,
