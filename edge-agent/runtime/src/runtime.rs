@@ -2,10 +2,28 @@
 
 use std::sync::Arc;
 
+use artifact::{ENGINE, host_triple, runtime_config};
 use protocol::reported::{MemoryProfile, Target};
+use rustix::process::setpriority_process;
+use wasmtime::Engine;
+use wasmtime::component::Linker;
 
+use crate::capability::link_all;
+use crate::instance::Guests;
 use crate::load::{ArtifactFile, LoadError, LoadedImage};
+use crate::meter::Ticker;
+use crate::net::Net;
 use crate::sandbox::{Sandbox, SandboxSpec};
+use crate::state::State;
+
+/// Guests yield to the agent's own thread: N spinning guests on N cores must not delay a heartbeat.
+const GUEST_NICE: i32 = 10;
+
+/// Guests' frames live on stacks of their own; a worker's holds the HTTP server's.
+const WORKER_STACK: usize = 1 << 20;
+
+/// Threads for file operations of guests, which block. They end after ten idle seconds.
+const BLOCKING_THREADS: usize = 16;
 
 #[derive(Debug, Clone)]
 pub struct RuntimeConfig {
@@ -13,48 +31,6 @@ pub struct RuntimeConfig {
     pub memory: MemoryProfile,
     /// Threads for guests; see [`RuntimeConfig::workers_for`].
     pub workers: usize,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum RuntimeError {
-    #[error("cannot set up the engine: {message}")]
-    Engine { message: String },
-    #[error("cannot start the guests' threads")]
-    Threads(#[source] std::io::Error),
-}
-
-/// The engine, the guests' threads and the virtual network; clones are the same runtime.
-#[derive(Clone)]
-pub struct Runtime {}
-
-impl Runtime {
-    /// # Errors
-    /// An engine that this machine cannot run, threads that cannot be had.
-    pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
-        let _ = config;
-        unimplemented!()
-    }
-
-    /// What artifacts must be compiled for, to be loaded here.
-    pub fn target(&self) -> Target {
-        unimplemented!()
-    }
-
-    /// Maps a verified artifact and links it. Takes well under a millisecond a megabyte (hashing); the file
-    /// must stay as it is while the image lives.
-    ///
-    /// # Errors
-    /// See [`LoadError`]; [`LoadError::Incompatible`] asks for a new compilation.
-    pub fn load(&self, file: &ArtifactFile) -> Result<Arc<LoadedImage>, LoadError> {
-        let _ = file;
-        unimplemented!()
-    }
-
-    /// A place for one pod. Nothing runs and nothing is bound yet.
-    pub fn sandbox(&self, spec: SandboxSpec) -> Sandbox {
-        let _ = spec;
-        unimplemented!()
-    }
 }
 
 impl RuntimeConfig {
@@ -65,7 +41,110 @@ impl RuntimeConfig {
     }
 }
 
-/// The memory profile that this process' address space allows.
-pub fn probe_memory_profile() -> MemoryProfile {
-    unimplemented!()
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    #[error("cannot set up the engine: {message}")]
+    Engine { message: String },
+    #[error("nothing is compiled for this kind of machine")]
+    Machine,
+    #[error("cannot start the guests' threads")]
+    Threads(#[source] std::io::Error),
+}
+
+/// The engine, the guests' threads and the virtual network; clones are the same runtime.
+#[derive(Clone)]
+pub struct Runtime {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    engine: Engine,
+    linker: Linker<State>,
+    net: Net,
+    guests: Guests,
+    target: Target,
+    /// Owned only to be shut down without waiting; taken when this is dropped.
+    threads: Option<tokio::runtime::Runtime>,
+}
+
+impl Runtime {
+    /// # Errors
+    /// An engine that this machine cannot run, threads that cannot be had.
+    pub fn new(config: RuntimeConfig) -> Result<Self, RuntimeError> {
+        let triple = host_triple().ok_or(RuntimeError::Machine)?;
+        let target = Target {
+            triple: triple.to_owned(),
+            cpu_features: Vec::new(),
+            memory: config.memory,
+            engine: ENGINE.to_owned(),
+        };
+        let engine_error = |error: wasmtime::Error| RuntimeError::Engine { message: format!("{error:#}") };
+        let engine = Engine::new(&runtime_config(config.memory)).map_err(engine_error)?;
+        let mut linker = Linker::new(&engine);
+        link_all(&mut linker).map_err(engine_error)?;
+        let threads = guest_threads(config.workers).map_err(RuntimeError::Threads)?;
+        let ticker = Ticker::start(engine.clone()).map_err(RuntimeError::Threads)?;
+        let guests = Guests { threads: threads.handle().clone(), ticker };
+        let net = Net::default();
+        Ok(Self { inner: Arc::new(Inner { engine, linker, net, guests, target, threads: Some(threads) }) })
+    }
+
+    /// What artifacts must be compiled for, to be loaded here.
+    pub fn target(&self) -> Target {
+        self.inner.target.clone()
+    }
+
+    /// Maps a verified artifact and links it. Takes a few milliseconds a megabyte (hashing); the file
+    /// must stay as it is while the image lives.
+    ///
+    /// # Errors
+    /// See [`LoadError`]; [`LoadError::Incompatible`] asks for a new compilation.
+    pub fn load(&self, file: &ArtifactFile) -> Result<Arc<LoadedImage>, LoadError> {
+        LoadedImage::load(&self.inner.engine, &self.inner.linker, file).map(Arc::new)
+    }
+
+    /// A place for one pod. Nothing runs and nothing is bound yet.
+    pub fn sandbox(&self, spec: SandboxSpec) -> Sandbox {
+        Sandbox::new(self.clone(), spec)
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.inner.engine
+    }
+
+    pub(crate) fn net(&self) -> &Net {
+        &self.inner.net
+    }
+
+    pub(crate) fn guests(&self) -> &Guests {
+        &self.inner.guests
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.guests.ticker.close();
+        if let Some(threads) = self.threads.take() {
+            // Whoever drops the last clone may be async code, where waiting for threads is forbidden.
+            threads.shutdown_background();
+        }
+    }
+}
+
+fn guest_threads(workers: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(workers.max(1))
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(WORKER_STACK)
+        .thread_name("guest")
+        // A worker that runs a spinning guest looks at its timers after each poll, not after 61.
+        .event_interval(1)
+        .on_thread_start(|| {
+            // On Linux this is the calling thread alone. Lowering one's own priority is always allowed.
+            if let Err(error) = setpriority_process(None, GUEST_NICE) {
+                tracing::debug!(%error, "cannot lower the priority of a guest thread");
+            }
+        })
+        .enable_all()
+        .build()
 }

@@ -1,6 +1,6 @@
 //! One pod on this node: its virtual address, and the containers that share it.
 
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, SocketAddrV4};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,20 @@ use std::time::Duration;
 use protocol::ids::{ContainerName, PodUid};
 use protocol::pod::{Access, HttpGet};
 
+use crate::command;
 use crate::exit::Exit;
-use crate::instance::Instance;
-use crate::load::LoadedImage;
+use crate::http::{HttpServer, Requests};
+use crate::instance::{Instance, Run};
+use crate::load::{Entry, LoadedImage, StopSupport};
 use crate::logs::LogSink;
+use crate::memory::Budget;
+use crate::net::{PodAddress, PodListener};
+use crate::probe::{self, ProbeError};
+use crate::runtime::Runtime;
+use crate::state::Template;
+
+/// Where an HTTP component listens that declares no port.
+const HTTP_PORT: u16 = 80;
 
 /// What all containers of a pod share.
 #[derive(Debug, Clone)]
@@ -27,7 +37,11 @@ pub struct SandboxSpec {
 /// A pod's sandbox; clones are the same pod. Its address is free again when the last clone and the
 /// last instance are gone.
 #[derive(Clone)]
-pub struct Sandbox {}
+pub struct Sandbox {
+    runtime: Runtime,
+    address: Arc<PodAddress>,
+    spec: Arc<SandboxSpec>,
+}
 
 /// Everything one container is started with; nothing left to look up.
 #[derive(Clone)]
@@ -51,7 +65,8 @@ pub struct ContainerConfig {
     pub instance_reuse: u32,
 }
 
-/// A directory or file of the host that the guest sees.
+/// A directory of the host that the guest sees. (WASI opens directories; a single file is mounted by a directory
+/// that holds it alone.)
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mount {
     pub host: PathBuf,
@@ -95,31 +110,43 @@ pub enum ExecError {
     Start(#[source] StartError),
 }
 
-#[derive(Debug, thiserror::Error)]
-pub enum ProbeError {
-    #[error("cannot connect to port {port}")]
-    Connect {
-        port: u16,
-        #[source]
-        source: std::io::Error,
-    },
-    #[error("no answer within {} ms", timeout.as_millis())]
-    Timeout { timeout: Duration },
-    #[error("the request cannot be built")]
-    Request(#[source] http::Error),
-    #[error("the connection broke before an answer came")]
-    Exchange(#[source] hyper::Error),
-}
-
 impl Sandbox {
+    pub(crate) fn new(runtime: Runtime, spec: SandboxSpec) -> Self {
+        let address = Arc::new(runtime.net().join(spec.ip));
+        Self { runtime, address, spec: Arc::new(spec) }
+    }
+
+    pub fn spec(&self) -> &SandboxSpec {
+        &self.spec
+    }
+
     /// Starts a container. It returns at once: the guest runs on the guests' own threads. An HTTP component
     /// is listening when this returns.
     ///
     /// # Errors
     /// A mount that cannot be opened, a port that another container of the pod has.
     pub fn start(&self, config: ContainerConfig) -> Result<Instance, StartError> {
-        let _ = config;
-        unimplemented!()
+        // Sockets, timers and tasks of the guest belong to the guests' threads, whoever calls.
+        let _context = self.runtime.guests().threads.enter();
+        let guests = self.runtime.guests().clone();
+        let stop_support = config.image.stop_support();
+        let image = config.image.clone();
+        let template = self.template(config);
+        let run = Run::new(template.budget.clone());
+        let store = template.store(&run.control)?;
+        match &image.entry {
+            Entry::Command(command) => {
+                run.spawn(&guests, command::run(command.clone(), store, run.clone(), guests.clone()));
+            }
+            Entry::Http { proxy, .. } => {
+                // Opened only to find out now whether its mounts can be opened.
+                drop(store);
+                let listeners = self.listen(&template.config.ports)?;
+                let requests = Requests::new(template, proxy.clone(), run.clone(), guests.clone());
+                run.spawn(&guests, HttpServer { listeners, requests }.serve());
+            }
+        }
+        Ok(Instance::new(run, stop_support))
     }
 
     /// Runs `args` in a fresh instance of the same component, with the same files, environment and address
@@ -130,12 +157,29 @@ impl Sandbox {
     /// A component that is no command, or what [`Sandbox::start`] refuses.
     pub async fn exec(
         &self,
-        config: ContainerConfig,
+        mut config: ContainerConfig,
         args: Vec<String>,
         timeout: Duration,
     ) -> Result<ExecOutcome, ExecError> {
-        let _ = (config, args, timeout);
-        unimplemented!()
+        config.args = args;
+        let command = config.image.command().cloned().ok_or(ExecError::NotACommand)?;
+        let instance = {
+            let _context = self.runtime.guests().threads.enter();
+            let guests = self.runtime.guests().clone();
+            let template = self.template(config);
+            let run = Run::new(template.budget.clone());
+            let store = template.store(&run.control).map_err(ExecError::Start)?;
+            run.spawn(&guests, command::run(command, store, run.clone(), guests.clone()));
+            Instance::new(run, StopSupport::AtOnce)
+        };
+        match tokio::time::timeout(timeout, instance.exited()).await {
+            Ok(exit) => Ok(ExecOutcome::Exited(exit)),
+            Err(_) => {
+                instance.kill();
+                instance.exited().await;
+                Ok(ExecOutcome::TimedOut)
+            }
+        }
     }
 
     /// A probe's request to the pod's own address; answers with the HTTP status. Runs on the caller's
@@ -144,8 +188,8 @@ impl Sandbox {
     /// # Errors
     /// No listener, no answer in time, no HTTP.
     pub async fn http_get(&self, get: &HttpGet, timeout: Duration) -> Result<u16, ProbeError> {
-        let _ = (get, timeout);
-        unimplemented!()
+        let to = SocketAddrV4::new(self.spec.ip, get.port);
+        probe::within(timeout, probe::http_get(self.runtime.net(), to, get)).await
     }
 
     /// A probe's connection attempt, closed again at once.
@@ -153,7 +197,31 @@ impl Sandbox {
     /// # Errors
     /// No listener, or none that answers in time.
     pub async fn tcp_connect(&self, port: u16, timeout: Duration) -> Result<(), ProbeError> {
-        let _ = (port, timeout);
-        unimplemented!()
+        let to = SocketAddrV4::new(self.spec.ip, port);
+        probe::within(timeout, probe::tcp_connect(self.runtime.net(), to)).await
+    }
+
+    fn template(&self, config: ContainerConfig) -> Template {
+        Template {
+            engine: self.runtime.engine().clone(),
+            net: self.runtime.net().clone(),
+            address: self.address.clone(),
+            hostname: self.spec.hostname.clone(),
+            budget: Budget::new(config.memory_limit),
+            config,
+        }
+    }
+
+    fn listen(&self, ports: &[u16]) -> Result<Vec<PodListener>, StartError> {
+        let ports = if ports.is_empty() { &[HTTP_PORT] } else { ports };
+        ports.iter().map(|port| self.listen_on(*port)).collect()
+    }
+
+    fn listen_on(&self, port: u16) -> Result<PodListener, StartError> {
+        let address = SocketAddrV4::new(self.spec.ip, port);
+        self.runtime.net().listen(address).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => StartError::PortInUse { port },
+            _ => StartError::Listen { port, source },
+        })
     }
 }
