@@ -17,10 +17,11 @@ use protocol::reported::{NodeFacts, PodReport};
 use serde_json::json;
 use tracing::{debug, info, warn};
 
+use super::adopted;
 use super::context::Context;
 use super::desired::{node_of, uid_of};
+use super::folding::{self, Hearing};
 use super::keyed::{self, Outcome};
-use super::{adopted, folding};
 use crate::objects::{Changed, WriteOptions};
 
 /// Nodes folded at once: a fold writes to the store, which orders all writes anyway.
@@ -51,9 +52,10 @@ fn row(kind: &'static str) -> &'static Resource {
 async fn fold(context: &Context, node: &NodeName) -> Result<(), ApiError> {
     adopted::adopt(context, node).await;
     fold_node(context, node).await?;
-    let (reports, skew) = context.nodes.with(node, |state| (state.unfolded(), state.skew_millis));
+    let now = context.clock().unix_seconds();
+    let (reports, hearing) = context.nodes.with(node, |state| (state.unfolded(), Hearing::of(state, now)));
     for report in reports {
-        fold_pod(context, node, &report, skew).await?;
+        fold_pod(context, node, &report, &hearing).await?;
         context.nodes.with(node, |state| state.folded.insert(report.uid, report));
     }
     finalise(context, node).await
@@ -62,9 +64,10 @@ async fn fold(context: &Context, node: &NodeName) -> Result<(), ApiError> {
 /// Writes the node's facts, and makes the Node if it is not there: by a report that was just sent, not by
 /// one that the broker kept.
 async fn fold_node(context: &Context, node: &NodeName) -> Result<(), ApiError> {
-    let (facts, is_live) = context.nodes.with(node, |state| {
+    let now = context.clock().unix_seconds();
+    let (facts, boot, is_live, hearing) = context.nodes.with(node, |state| {
         let facts = state.collector.facts().filter(|facts| state.folded_facts.as_ref() != Some(*facts)).cloned();
-        (facts, state.is_live)
+        (facts, state.collector.boot(), state.is_live, Hearing::of(state, now))
     });
     let Some(facts) = facts else { return Ok(()) };
     let resource = row("Node");
@@ -74,10 +77,9 @@ async fn fold_node(context: &Context, node: &NodeName) -> Result<(), ApiError> {
         Err(error) if error.code == 404 => return Ok(()),
         Err(error) => return Err(error),
     }
-    let now = context.clock().unix_seconds();
-    let labels = |object: &mut Object| Ok(folding::labels(object, node, &facts));
+    let labels = |object: &mut Object| Ok(folding::labels(object, &facts));
     context.objects.modify(resource, "", node.as_str(), WriteOptions::default(), labels).await?;
-    let status = |object: &mut Object| Ok(folding::node(object, &facts, now));
+    let status = |object: &mut Object| Ok(folding::node(object, &facts, boot, &hearing));
     context.objects.modify(resource, "", node.as_str(), status_only(), status).await?;
     context.nodes.with(node, |state| state.folded_facts = Some(facts));
     Ok(())
@@ -86,7 +88,7 @@ async fn fold_node(context: &Context, node: &NodeName) -> Result<(), ApiError> {
 async fn create(context: &Context, node: &NodeName, facts: &NodeFacts) -> Result<(), ApiError> {
     let value = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": node.as_str()}, "spec": {}});
     let mut object = Object::from_value(value).expect("an object was written above");
-    folding::labels(&mut object, node, facts);
+    folding::labels(&mut object, facts);
     match context.objects.create(row("Node"), object, WriteOptions::default()).await {
         Ok(_) => info!(%node, "node registered"),
         Err(error) if error.code == 409 => {}
@@ -103,7 +105,7 @@ fn status_only() -> WriteOptions {
 }
 
 /// Writes one pod's status. A pod that is unknown here, or that is another node's, is left alone.
-async fn fold_pod(context: &Context, node: &NodeName, report: &PodReport, skew_millis: i64) -> Result<(), ApiError> {
+async fn fold_pod(context: &Context, node: &NodeName, report: &PodReport, hearing: &Hearing) -> Result<(), ApiError> {
     let uid = report.uid.to_string();
     let Some(record) = context.world.by_uid(&uid) else { return Ok(()) };
     let Some(pod) = record.body.pod() else { return Ok(()) };
@@ -111,14 +113,12 @@ async fn fold_pod(context: &Context, node: &NodeName, report: &PodReport, skew_m
         debug!(%node, pod = uid, "node reports another node's pod");
         return Ok(());
     }
-    let object = context.world.node("", node.as_str());
-    let now = context.clock().unix_seconds();
     let fold = |pod: &mut Object| {
         // Another pod may have its name by now.
         if pod.uid() != uid {
             return Ok(Changed::No);
         }
-        Ok(folding::pod(pod, report, object.as_deref(), skew_millis, now))
+        Ok(folding::pod(pod, report, hearing))
     };
     match context.objects.modify(row("Pod"), record.namespace(), record.name(), status_only(), fold).await {
         Ok(_) => Ok(()),

@@ -84,6 +84,11 @@ impl Collector {
         self.facts.as_ref()
     }
 
+    /// The boot that the newest report is from.
+    pub fn boot(&self) -> BootId {
+        self.layout.map(|layout| layout.boot).unwrap_or_default()
+    }
+
     /// How many shards the node uses now; 0 before the first.
     pub fn shards(&self) -> u8 {
         self.layout.map_or(0, |layout| layout.shards)
