@@ -141,6 +141,11 @@ impl Hub {
         self.data.join("admin.kubeconfig")
     }
 
+    /// A further argument from the next start on.
+    pub fn add_argument(&mut self, argument: &str) {
+        self.args.push(argument.to_owned());
+    }
+
     /// Starts again on the same ports after the process has ended.
     ///
     /// # Errors
