@@ -12,14 +12,16 @@ pub struct Binaries {
 }
 
 impl Binaries {
-    /// Those of `WHERRY_BIN_DIR`, else of this workspace's dev build; guests of `wasm-apps`.
+    /// Those of `WHERRY_BIN_DIR`, else of this workspace's dev build; guests of `WHERRY_GUESTS`, else of
+    /// `wasm-apps`.
     ///
     /// # Errors
     /// Something is not built: says by which command it is.
     pub fn find() -> Result<Self> {
         let root = workspace_root();
         let folder = env::var_os("WHERRY_BIN_DIR").map_or_else(|| target_folder(&root).join("debug"), PathBuf::from);
-        let found = Self { folder, guests: root.join("wasm-apps/target/wasm32-wasip2/release") };
+        let guests = root.join("wasm-apps/target/wasm32-wasip2/release");
+        let found = Self { folder, guests: env::var_os("WHERRY_GUESTS").map_or(guests, PathBuf::from) };
         for path in [found.hub(), found.agent(), found.compiler()] {
             if !path.is_file() {
                 bail!(
