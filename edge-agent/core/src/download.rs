@@ -183,7 +183,7 @@ mod tests {
         let mut download = Download::new(BLOB, u64::MAX, 0);
         assert_eq!(download.poll(Moment(0)), ask(0, 2));
         assert_eq!(download.chunk(1, TOTAL, &content(1, TOTAL), Moment(10)), Ok(Place::Drop));
-        assert_eq!(download.poll(Moment(10)), ask(0, 2));
+        assert_eq!(download.poll(Moment(10)), ask(0, 1));
         let mut now = Moment(10);
         let mut asks = 0;
         loop {
