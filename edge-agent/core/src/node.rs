@@ -321,8 +321,12 @@ impl Node {
                 running.probes.answered(kind, answer, spec);
             }
         });
-        let (true, Answer::Failure { message }) = (current, answer) else { return };
-        let message = format!("{} probe failed: {message}", kind.word());
+        let message = match answer {
+            _ if !current => return,
+            Answer::Success => return,
+            Answer::Failure { message } => format!("{} probe failed: {message}", kind.word()),
+            Answer::Unknown { message } => format!("{} probe errored: {message}", kind.word()),
+        };
         self.note(at, Severity::Warning, "Unhealthy", message, now);
     }
 

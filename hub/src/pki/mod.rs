@@ -185,7 +185,11 @@ impl Pki {
             .with_safe_default_protocol_versions()
             .map_err(TlsError::Config)?
             .with_client_cert_verifier(verifier)
-            .with_single_cert(vec![server.certificate.clone()], server.private_key())
+            // With the CA behind it: a joining agent knows the CA by its hash only and takes it from here.
+            .with_single_cert(
+                vec![server.certificate.clone(), self.authority().certificate().clone()],
+                server.private_key(),
+            )
             .map_err(TlsError::Config)
     }
 

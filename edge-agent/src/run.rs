@@ -1,0 +1,274 @@
+//! From a checked configuration to a running agent, and to its end.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use edge_agent_runtime::{Runtime, RuntimeConfig, RuntimeError, probe_memory_profile};
+use protocol::frame::Frame;
+use protocol::reported::MemoryProfile;
+use protocol::topic::{Leaf, Topic};
+use protocol::{NodeName, Stamp};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::{self, Agent};
+use crate::args;
+use crate::blobs::{Blobs, FetchError};
+use crate::cache::{self, Cache};
+use crate::clock::{Clock, ClockError, Entropy};
+use crate::config::{Config, JoinConfig};
+use crate::engine::{self, Engine};
+use crate::identity::{HubKey, Identity, IdentityError, Membership};
+use crate::join::{self, JoinError};
+use crate::ledger::{Ledger, LedgerError};
+use crate::link::{self, Incoming, chain};
+use crate::logs::LogBook;
+use crate::metrics::{self, Pulse, UsageBook};
+use crate::streams::Streams;
+use crate::volumes::Volumes;
+use crate::{facts, files};
+
+/// The wait before joining again doubles up to this.
+const JOIN_RETRY_MAX: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error("cannot use the data directory {}", path.display())]
+    DataDir { path: PathBuf, source: std::io::Error },
+    #[error("another agent is running on {}; stop it, or choose another --data-dir", path.display())]
+    Taken { path: PathBuf },
+    #[error("{} belongs to node {have}, not {want}; choose another --data-dir or --name {have}", path.display())]
+    OtherNode { path: PathBuf, have: NodeName, want: NodeName },
+    #[error("this machine has not joined a hub yet: pass --hub and --token, as `hub token create` prints them")]
+    NotJoined,
+    #[error("cannot join the hub")]
+    Join(#[from] JoinError),
+    #[error("cannot use this machine's identity")]
+    Identity(#[from] IdentityError),
+    #[error("cannot tell the time")]
+    Clock(#[from] ClockError),
+    #[error("cannot use the ledger")]
+    Ledger(#[from] LedgerError),
+    #[error("cannot use the cache")]
+    Cache(#[source] FetchError),
+    #[error("cannot listen for signals")]
+    Signals(#[source] std::io::Error),
+    #[error("cannot start the engine")]
+    Runtime(#[from] RuntimeError),
+}
+
+/// What every command needs: the directory, for us alone, and who we are.
+struct Base {
+    /// Held for as long as the agent lives.
+    _lock: File,
+    clock: Clock,
+    entropy: Entropy,
+    identity: Identity,
+    machine_id: String,
+}
+
+fn open(config: &JoinConfig) -> Result<Base, RunError> {
+    let dir = &config.data_dir;
+    let unusable = |source| RunError::DataDir { path: dir.clone(), source };
+    files::private_dir(dir).map_err(unusable)?;
+    let lock = lock(dir)?;
+    let entropy = Entropy::default();
+    let identity = Identity::open(dir, &config.name, &entropy)?;
+    if identity.node != config.name {
+        let (have, want) = (identity.node, config.name.clone());
+        return Err(RunError::OtherNode { path: dir.clone(), have, want });
+    }
+    let clock = Clock::system(Ledger::last_seen(dir))?;
+    let machine_id = facts::machine_id(dir, &entropy);
+    Ok(Base { _lock: lock, clock, entropy, identity, machine_id })
+}
+
+fn lock(dir: &Path) -> Result<File, RunError> {
+    let unusable = |source| RunError::DataDir { path: dir.to_owned(), source };
+    let file = File::create(dir.join("lock")).map_err(unusable)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Taken { path: dir.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(unusable(source)),
+    }
+}
+
+/// Joins, and nothing else.
+///
+/// # Errors
+/// [`RunError`]
+pub async fn join(config: &JoinConfig) -> Result<(), RunError> {
+    let mut base = open(config)?;
+    if base.identity.membership.is_some() {
+        tracing::info!(node = %config.name, "this machine has joined already");
+        return Ok(());
+    }
+    let invitation = config.invitation.as_ref().ok_or(RunError::NotJoined)?;
+    join::join(&mut base.identity, &config.data_dir, invitation, &base.machine_id, &base.clock).await?;
+    tracing::info!(node = %config.name, "joined");
+    Ok(())
+}
+
+/// Joins if the machine has not yet, then runs pods until `shutdown`.
+///
+/// # Errors
+/// [`RunError`]: what a person must mend. A hub or broker that is away is none.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunError> {
+    let mut base = open(&config.join)?;
+    if base.identity.membership.is_none() {
+        tokio::select! {
+            joined = join_patiently(&mut base, &config.join) => joined?,
+            () = shutdown.cancelled() => return Ok(()),
+        }
+    }
+    let Base { _lock, clock, entropy, identity, machine_id } = base;
+    let membership = identity.membership.as_ref().ok_or(RunError::NotJoined)?;
+    let runtime = Runtime::new(runtime_config(&config))?;
+    let node = identity.node.clone();
+    let facts = facts::gather(&config, runtime.target(), &machine_id, &membership.hub_host);
+    tracing::info!(node = %node, triple = facts.target.triple, memory = ?facts.target.memory, "starting");
+
+    let ledger = Ledger::open(&config.join.data_dir)?;
+    let memory = ledger.recall()?;
+    let (link, mut link_tasks) = start_link(&identity, membership, &machine_id, &clock, &entropy, &shutdown)?;
+    let key = membership.hub_key()?;
+    let blobs = Blobs::new(link.bulk.clone(), link.bulk_up.clone(), clock.clone());
+    let logs = LogBook::new(clock.clone());
+    let usage = UsageBook::default();
+    let settings = cache::Settings {
+        limit: config.cache_bytes,
+        target: facts.target.clone(),
+        key: key.clone(),
+        cluster: membership.answer.cluster.clone(),
+        node: node.clone(),
+    };
+    let cache = Cache::open(&config.join.data_dir, settings, clock.clone()).map_err(RunError::Cache)?;
+    let volumes = Volumes::new(&config.join.data_dir, &config.host_paths, identity.sealing_secret()?);
+    let (happened, happenings) = mpsc::channel(engine::QUEUE);
+    let parts =
+        engine::Parts { runtime, cache, blobs: blobs.clone(), volumes, logs: logs.clone(), usage: usage.clone() };
+    let engine = Engine::new(parts, happened);
+    let (applied, applied_seen) = watch::channel(Stamp::default());
+    let mut agent = Agent::new(agent::Parts {
+        params: config.params,
+        clock: clock.clone(),
+        entropy,
+        ledger,
+        engine,
+        facts,
+        data_dir: config.join.data_dir.clone(),
+        key: key.clone(),
+        topic: Topic::new(&membership.answer.cluster, &node, Leaf::Desired).to_string(),
+        out: link.control.clone(),
+        applied,
+    });
+    agent.recall(memory);
+
+    let streams = Streams::new(logs, clock.clone(), link.bulk.clone());
+    let bulk = tokio::spawn(read_bulk(link.incoming, key, blobs, streams));
+    let pulse = Pulse {
+        clock,
+        usage,
+        applied: applied_seen,
+        up: link.up.clone(),
+        out: link.control,
+        shutdown: shutdown.clone(),
+    };
+    let heart = tokio::spawn(metrics::beat(pulse));
+    let inputs = agent::Inputs { happenings, desired: link.desired, up: link.up, heard: link.heard, shutdown };
+    agent.run(inputs).await;
+    // Guests end with the agent's state; the ledger keeps them desired.
+    while link_tasks.join_next().await.is_some() {}
+    bulk.abort();
+    heart.abort();
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// A hub that is not there yet is waited for; one that refuses is told of.
+async fn join_patiently(base: &mut Base, config: &JoinConfig) -> Result<(), RunError> {
+    let invitation = config.invitation.as_ref().ok_or(RunError::NotJoined)?;
+    let mut wait = Duration::from_secs(1);
+    loop {
+        let joined = join::join(&mut base.identity, &config.data_dir, invitation, &base.machine_id, &base.clock).await;
+        match joined {
+            Ok(()) => {
+                tracing::info!(node = %config.name, "joined");
+                return Ok(());
+            }
+            Err(error @ (JoinError::Connect { .. } | JoinError::Timeout | JoinError::Http(_) | JoinError::Body(_))) => {
+                let pause = base.entropy.up_to(wait);
+                wait = (wait * 2).min(JOIN_RETRY_MAX);
+                tracing::warn!(error = %chain(&error), wait_ms = pause.as_millis(), "cannot join yet");
+                tokio::time::sleep(pause).await;
+            }
+            Err(
+                error @ (JoinError::Identity(_)
+                | JoinError::Host { .. }
+                | JoinError::Tls { .. }
+                | JoinError::Refused { .. }
+                | JoinError::Parse(_)),
+            ) => return Err(error.into()),
+        }
+    }
+}
+
+fn runtime_config(config: &Config) -> RuntimeConfig {
+    let memory = match config.memory_profile {
+        args::MemoryProfile::Auto => probe_memory_profile(),
+        args::MemoryProfile::Fast => MemoryProfile::Fast,
+        args::MemoryProfile::Compact => MemoryProfile::Compact,
+    };
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    RuntimeConfig { memory, workers: RuntimeConfig::workers_for(cores) }
+}
+
+fn start_link(
+    identity: &Identity,
+    membership: &Membership,
+    machine_id: &str,
+    clock: &Clock,
+    entropy: &Entropy,
+    shutdown: &CancellationToken,
+) -> Result<(link::Link, tokio::task::JoinSet<()>), RunError> {
+    let (host, port) = membership.broker()?;
+    let settings = link::Settings {
+        host,
+        port,
+        tls: Arc::new(join::mutual_tls(identity, clock)?),
+        cluster: membership.answer.cluster.clone(),
+        node: identity.node.clone(),
+        bulk: membership.answer.bulk,
+        boot: clock.boot(),
+        machine_id: machine_id.to_owned(),
+        process: entropy.number(),
+    };
+    Ok(link::start(settings, clock, entropy, shutdown))
+}
+
+/// The reader of the bulk topics: nothing passes that the hub did not sign for that very topic.
+async fn read_bulk(mut incoming: mpsc::Receiver<Incoming>, key: HubKey, blobs: Blobs, mut streams: Streams) {
+    while let Some(Incoming { topic, payload }) = incoming.recv().await {
+        let text = topic.to_string();
+        let refused = match topic.leaf {
+            Leaf::BlobData => cache::verified_answer(payload, &text, &key).map(|answer| blobs.deliver(&answer)),
+            Leaf::StreamDown(id) => Frame::parse(&payload).and_then(|frame| {
+                frame.verify(&text, &key)?;
+                streams.deliver(id, frame.body()?);
+                Ok(())
+            }),
+            Leaf::Desired
+            | Leaf::Reported(_)
+            | Leaf::Presence
+            | Leaf::Metrics
+            | Leaf::Events
+            | Leaf::BlobRequest
+            | Leaf::StreamUp(_) => Ok(()),
+        };
+        if let Err(error) = refused {
+            tracing::warn!(topic = text, %error, "a message was refused");
+        }
+    }
+}
