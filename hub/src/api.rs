@@ -5,7 +5,7 @@
 //! auth       who asks, and whether they may                      answer    bodies, errors, warnings
 //! path       what a URL names         params   what its query asks for     negotiate   in which form
 //! read       get and list             watch    a stream of changes         body        what clients send
-//! write      create, update, patch, delete                       pods      log, eviction, binding
+//! write      create, update, patch, delete                       pods, logs  what only pods have
 //! accounts   tokens and reviews of oneself                       about     discovery, version, metrics
 //! scale      one number of a kind that has replicas              openapi   what fields there are
 //! ```
@@ -17,6 +17,7 @@ mod answer;
 mod auth;
 mod body;
 pub mod listener;
+mod logs;
 mod negotiate;
 mod openapi;
 mod params;
@@ -39,8 +40,10 @@ use hub_core::kinds::{Resource, Scope, Subresource, find};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::fleet::Fleet;
 use crate::objects::Objects;
 use crate::pki::Authenticator;
+use crate::pki::join::JoinCounters;
 use answer::Failure;
 use params::Params;
 use path::{Place, Target};
@@ -55,6 +58,8 @@ pub struct Parts {
     pub objects: Objects,
     pub authenticator: Authenticator,
     pub clock: Clock,
+    pub fleet: Fleet,
+    pub counters: Arc<JoinCounters>,
     /// Ends what would otherwise never end: watches and followed logs.
     pub stop: CancellationToken,
 }
@@ -175,6 +180,7 @@ async fn dispatch(api: Api, mut call: Call) -> Result<Response, Failure> {
         (Some(Subresource::Scale), Method::GET | Method::HEAD) => scale::get(&api, &call, &name),
         (Some(Subresource::Scale), Method::PUT) => scale::update(&api, call, &name).await,
         (Some(Subresource::Scale), Method::PATCH) => scale::patch(&api, call, &name).await,
+        (Some(Subresource::Log), Method::GET) => logs::logs(&api, call, &name).await,
         (Some(Subresource::Eviction), Method::POST) => pods::evict(&api, call, &name).await,
         (Some(Subresource::Binding), Method::POST) => pods::bind(&api, call, &name).await,
         (Some(Subresource::Token), Method::POST) => accounts::token(&api, call, &name).await,

@@ -72,6 +72,10 @@ pub struct Settings {
     #[arg(long, env = "WHERRY_MASS_LOSS_HOLD", value_name = "DURATION")]
     pub mass_loss_hold: Option<String>,
 
+    /// The data directory comes from a backup: listen to the nodes for this long before telling them anything
+    #[arg(long, env = "WHERRY_RESTORE", value_name = "DURATION", num_args = 0..=1, default_missing_value = "30s")]
+    pub restore: Option<String>,
+
     /// How long events are kept [default: 1h]
     #[arg(long, env = "WHERRY_EVENT_TTL", value_name = "DURATION")]
     pub event_ttl: Option<String>,
@@ -103,10 +107,19 @@ pub struct Config {
     pub node_grace: Duration,
     pub eviction_grace: Duration,
     pub mass_loss_hold: Duration,
+    pub restore: Restore,
     pub event_ttl: Duration,
     pub compiler: CompilerConfig,
     /// Bytes.
     pub max_image: u64,
+}
+
+/// Whether the data directory may be older than what the nodes were told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Restore {
+    No,
+    /// It is from a backup: nodes are listened to for so long, so that all that are there are heard.
+    Listen(Duration),
 }
 
 /// Which broker carries the fleet's messages.
@@ -183,6 +196,10 @@ impl Config {
             node_grace: problems.duration("node-grace", settings.node_grace.as_deref(), NODE_GRACE),
             eviction_grace: problems.duration("eviction-grace", settings.eviction_grace.as_deref(), EVICTION_GRACE),
             mass_loss_hold: problems.duration("mass-loss-hold", settings.mass_loss_hold.as_deref(), MASS_LOSS_HOLD),
+            restore: match settings.restore.as_deref() {
+                None => Restore::No,
+                Some(text) => Restore::Listen(problems.duration("restore", Some(text), Duration::ZERO)),
+            },
             event_ttl: problems.duration("event-ttl", settings.event_ttl.as_deref(), EVENT_TTL),
             compiler: CompilerConfig {
                 path: settings.compiler,
@@ -209,6 +226,7 @@ impl Settings {
             node_grace: self.node_grace.or(below.node_grace),
             eviction_grace: self.eviction_grace.or(below.eviction_grace),
             mass_loss_hold: self.mass_loss_hold.or(below.mass_loss_hold),
+            restore: self.restore.or(below.restore),
             event_ttl: self.event_ttl.or(below.event_ttl),
             compiler: self.compiler.or(below.compiler),
             compile_memory_mib: self.compile_memory_mib.or(below.compile_memory_mib),

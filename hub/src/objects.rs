@@ -45,6 +45,8 @@ struct Inner {
     clock: Clock,
     entropy: Entropy,
     images: Arc<dyn ImageResolver>,
+    /// Seconds; see [`Objects::with_toleration`].
+    toleration: Option<i64>,
 }
 
 /// Which objects a list or a watch is about.
@@ -136,7 +138,15 @@ enum Attempt<T> {
 
 impl Objects {
     pub fn new(store: Arc<Backend>, clock: Clock, entropy: Entropy, images: Arc<dyn ImageResolver>) -> Self {
-        Self { inner: Arc::new(Inner { store, clock, entropy, images }) }
+        Self { inner: Arc::new(Inner { store, clock, entropy, images, toleration: None }) }
+    }
+
+    /// New pods that do not say how long they tolerate a lost node do so for `seconds`.
+    #[must_use]
+    pub fn with_toleration(self, seconds: i64) -> Self {
+        let Inner { store, clock, entropy, images, .. } = &*self.inner;
+        let (store, clock, entropy, images) = (store.clone(), clock.clone(), entropy.clone(), images.clone());
+        Self { inner: Arc::new(Inner { store, clock, entropy, images, toleration: Some(seconds) }) }
     }
 
     pub fn get(&self, resource: &Resource, namespace: &str, name: &str) -> Result<Object, ApiError> {
@@ -227,10 +237,13 @@ impl Objects {
     async fn try_create(
         &self,
         resource: &'static Resource,
-        object: Object,
+        mut object: Object,
         options: &WriteOptions,
     ) -> Result<Attempt<Object>, ApiError> {
-        let Inner { clock, entropy, images, .. } = &*self.inner;
+        let Inner { clock, entropy, images, toleration, .. } = &*self.inner;
+        if let Some(seconds) = toleration.filter(|_| resource.kind == "Pod") {
+            kinds::tolerate_lost_node(&mut object, seconds);
+        }
         let uid = entropy.uuid();
         let identity = Identity { uid: &uid, now: clock.unix_seconds(), random: u64::from_be_bytes(entropy.bytes()) };
         let mut object = admission::create(resource, object, identity)?;

@@ -1,7 +1,7 @@
 //! Wires the hub together, and takes it down in order.
 //!
 //! ```text
-//! run ─▶ Hub::start: data_dir (lock) ▶ store ▶ pki ▶ registry ▶ world ▶ broker ▶ api
+//! run ─▶ Hub::start: data_dir (lock) ▶ store ▶ pki ▶ registry ▶ compiler ▶ world ▶ broker ▶ fleet ▶ api
 //!        until SIGTERM or SIGINT
 //!        Hub::stop: the same backwards; a second signal ends the process at once
 //! ```
@@ -30,8 +30,12 @@ use crate::api::{self, Api};
 use crate::broker::{self, Broker};
 use crate::clock::{Clock, Entropy};
 use crate::compiler::worker::{Worker, WorkerLimits};
-use crate::config::{BrokerConfig, BrokerSecurity, Config, ExternalBroker};
+use crate::compiler::{self, Compiler, CompilerLimits};
+use crate::config::{BrokerConfig, BrokerSecurity, Config, ExternalBroker, Restore};
+use crate::controllers::node_health::NodeHeartbeats;
 use crate::controllers::world::World;
+use crate::fleet::images::{self, Images};
+use crate::fleet::{self, Fleet};
 use crate::objects::Objects;
 use crate::pki::join::{JoinSettings, JoinState, join_router, token_router};
 use crate::pki::{HUB_CN, Pki, PkiError, TlsError};
@@ -62,6 +66,10 @@ pub enum ServeError {
     Broker(#[source] broker::embedded::StartError),
     #[error("cannot reach another broker")]
     ExternalBroker(#[source] PkiError),
+    #[error(transparent)]
+    Compiler(#[from] compiler::OpenError),
+    #[error(transparent)]
+    Fleet(#[from] fleet::EpochError),
     #[error("cannot create the objects that every cluster has: {0}")]
     Seed(hub_core::status::ApiError),
     #[error("cannot listen for signals")]
@@ -74,6 +82,7 @@ pub struct Hub {
     objects: Objects,
     pki: Pki,
     broker: Arc<dyn Broker>,
+    fleet: Fleet,
     data_dir: DataDir,
     /// Ends the API; its tasks are in `serving`.
     stop_api: CancellationToken,
@@ -126,17 +135,26 @@ impl Hub {
         let limits = WorkerLimits { memory: config.compiler.max_memory, time: config.compiler.max_time };
         let worker = Worker::new(config.compiler.path.clone(), limits).map_err(ServeError::Worker)?;
         let limits = registry::Limits { image: config.max_image };
-        let registry = Registry::open(&data_dir.registry(), limits, worker, clock.clone(), entropy.clone())?;
+        let registry = Registry::open(&data_dir.registry(), limits, worker.clone(), clock.clone(), entropy.clone())?;
 
-        let objects = Objects::new(store.clone(), clock.clone(), entropy.clone(), Arc::new(registry.clone()));
+        let limits = CompilerLimits::default();
+        let compiler =
+            Compiler::open(&data_dir.artifacts(), limits, vec![worker], registry.clone(), clock.clone()).await?;
+
+        let toleration = i64::try_from(config.eviction_grace.as_secs()).unwrap_or(i64::MAX);
+        let objects = Objects::new(store.clone(), clock.clone(), entropy.clone(), Arc::new(registry.clone()))
+            .with_toleration(toleration);
         seed::seed(&objects).await.map_err(ServeError::Seed)?;
 
         let (stop_work, working) = (CancellationToken::new(), TaskTracker::new());
         let world = World::new();
         let follow = (world.clone(), store.clone(), stop_work.clone());
         working.spawn(async move { follow.0.follow(follow.1, follow.2).await });
+        registry.keep_what_is_in_use(images::in_use(world.clone()));
+        let pin = images::pin_when_pushed(registry.clone(), objects.clone(), world.clone());
+        working.spawn(stop_work.clone().run_until_cancelled_owned(pin));
 
-        let (broker, _events) = match &config.broker {
+        let started = match &config.broker {
             BrokerConfig::Embedded { listen } => {
                 broker::embedded::start(pki.clone(), *listen).await.map_err(ServeError::Broker)?
             }
@@ -145,19 +163,36 @@ impl Hub {
                 broker::external::start(settings, entropy.clone())
             }
         };
+        let broker = started.0.clone();
         let join = JoinState::new(pki.clone(), join_settings(&config, &*broker), clock.clone());
+        let heartbeats = Arc::new(NodeHeartbeats::default());
+        let parts = fleet::Parts {
+            broker: started,
+            pki: pki.clone(),
+            objects: objects.clone(),
+            world: world.clone(),
+            heartbeats: heartbeats.clone(),
+            artifacts: Arc::new(Images { registry: registry.clone(), compiler }),
+            start: match config.restore {
+                Restore::No => fleet::Start::Usual,
+                Restore::Listen(listen) => fleet::Start::Restored { listen },
+            },
+        };
+        let fleet = Fleet::start(parts).await?;
 
         let (stop_api, serving) = (CancellationToken::new(), TaskTracker::new());
         let parts = api::Parts {
             objects: objects.clone(),
             authenticator: pki.authenticator(),
             clock: clock.clone(),
+            fleet: fleet.clone(),
+            counters: join.counters().clone(),
             stop: stop_api.clone(),
         };
         let router = Api::new(parts).router(registry.router().merge(token_router(join.clone())), join_router(join));
         serving.spawn(api::listener::serve(listener, tls, router, stop_api.clone(), DRAIN));
 
-        let hub = Self { api, objects, pki, broker, data_dir, stop_api, serving, stop_work, working };
+        let hub = Self { api, objects, pki, broker, fleet, data_dir, stop_api, serving, stop_work, working };
         hub.announce(now, began).await?;
         Ok(hub)
     }
@@ -194,7 +229,7 @@ impl Hub {
         self.stop_api.cancel();
         self.serving.close();
         self.serving.wait().await;
-        self.broker.stop().await;
+        self.fleet.stop().await;
         self.stop_work.cancel();
         self.working.close();
         if tokio::time::timeout(DRAIN, self.working.wait()).await.is_err() {

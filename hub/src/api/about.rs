@@ -1,6 +1,7 @@
 //! What the server says of itself: version, health, what it serves, and counts.
 
 use std::fmt::Write as _;
+use std::sync::atomic::Ordering::Relaxed;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -34,11 +35,24 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
         let count = api.objects().list(resource, &ListOptions::default()).map_or(0, |list| list.items.len());
         let _ = writeln!(text, "wherry_objects{{resource=\"{}\"}} {count}", resource.plural);
     }
-    let revision = api.objects().revision().0;
-    let _ = writeln!(
-        text,
-        "# HELP wherry_store_revision The newest change.\n# TYPE wherry_store_revision counter\nwherry_store_revision {revision}"
-    );
+    let (fleet, joins) = (api.parts.fleet.counters(), &api.parts.counters);
+    let counters = [
+        ("store_revision", "The newest change.", api.objects().revision().0),
+        ("joins_total", "Nodes that joined.", joins.joined.load(Relaxed)),
+        ("joins_refused_total", "Joins that were refused.", joins.refused.load(Relaxed)),
+        ("fleet_published_total", "Messages to nodes.", fleet.published.load(Relaxed)),
+        ("fleet_repeated_total", "Nodes that had to be told again.", fleet.repeated.load(Relaxed)),
+        ("fleet_garbage_total", "Messages of nodes that were none.", fleet.garbage.load(Relaxed)),
+        ("fleet_events_dropped_total", "Events of nodes beyond what is kept.", fleet.events_dropped.load(Relaxed)),
+        (
+            "fleet_requests_dropped_total",
+            "Requests of nodes beyond what is served.",
+            fleet.requests_dropped.load(Relaxed),
+        ),
+    ];
+    for (name, help, value) in counters {
+        let _ = writeln!(text, "# HELP wherry_{name} {help}\n# TYPE wherry_{name} counter\nwherry_{name} {value}");
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 

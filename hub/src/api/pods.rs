@@ -1,4 +1,4 @@
-//! What only pods have: a node to be bound to, an end, and logs.
+//! What only pods have: a node to be bound to, and an end that may be asked for.
 
 use axum::response::Response;
 use http::StatusCode;

@@ -18,7 +18,7 @@ use super::blobs::{ArtifactError, Artifacts};
 use crate::compiler::Compiler;
 use crate::controllers::world::World;
 use crate::objects::{Changed, IMAGES_ANNOTATION, Objects, WriteOptions};
-use crate::registry::Registry;
+use crate::registry::{InUse, Registry};
 
 /// What `hub serve` gives to the fleet.
 pub struct Images {
@@ -94,6 +94,15 @@ async fn pin(registry: &Registry, objects: &Objects, pod: &Pod) {
         // It is looked at again with the next push.
         Err(error) => debug!(namespace, pod = name, error = &error as &dyn std::error::Error, "cannot pin an image"),
     }
+}
+
+/// What the registry must keep: the images that pods are bound to. Unknown before the first full list.
+pub fn in_use(world: Arc<World>) -> InUse {
+    Box::new(move || {
+        let pods = world.is_synced().then(|| world.pods())?;
+        let digest = |image: &String| image.rsplit_once('@')?.1.parse().ok();
+        Some(pods.iter().flat_map(|pod| pinned(pod).values().filter_map(digest).collect::<Vec<_>>()).collect())
+    })
 }
 
 fn containers(pod: &Pod) -> impl Iterator<Item = &Container> {

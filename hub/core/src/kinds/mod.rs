@@ -20,6 +20,7 @@ mod fill;
 mod metadata;
 mod print;
 
+pub use pod::tolerate_lost_node;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -30,7 +30,7 @@ pub(super) fn pod(object: &mut Object) {
     fill(map, "priority", 0);
     fill_text(map, "preemptionPolicy", "PreemptLowerPriority");
     service_account(map);
-    tolerations(map);
+    tolerations(map, TOLERATION_SECONDS);
 }
 
 /// Defaults of a pod's spec wherever it stands.
@@ -73,7 +73,15 @@ fn service_account(map: &mut Map<String, Value>) {
     fill_text(map, "serviceAccount", &given);
 }
 
-fn tolerations(map: &mut Map<String, Value>) {
+/// What a new pod tolerates of a lost node, where it does not say: `seconds`, as the hub is configured.
+/// Before the other defaults, which then leave it alone.
+pub fn tolerate_lost_node(pod: &mut Object, seconds: i64) {
+    if let Some(spec) = pod.as_map_mut().get_mut("spec").and_then(Value::as_object_mut) {
+        tolerations(spec, seconds);
+    }
+}
+
+fn tolerations(map: &mut Map<String, Value>, seconds: i64) {
     fill(map, "tolerations", json!([]));
     let Some(list) = map.get_mut("tolerations").and_then(Value::as_array_mut) else { return };
     for taint in LOST_NODE_TAINTS {
@@ -84,7 +92,7 @@ fn tolerations(map: &mut Map<String, Value>) {
         });
         if !tolerated {
             list.push(json!({
-                "effect": "NoExecute", "key": taint, "operator": "Exists", "tolerationSeconds": TOLERATION_SECONDS,
+                "effect": "NoExecute", "key": taint, "operator": "Exists", "tolerationSeconds": seconds,
             }));
         }
     }

@@ -17,6 +17,7 @@ mod update;
 pub(super) mod validate;
 mod volume;
 
+pub use default::tolerate_lost_node;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::json;
 
