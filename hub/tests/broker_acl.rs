@@ -1,26 +1,18 @@
 //! What the embedded broker lets a node do, and what it makes of everything else.
 
+mod common;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
+use common::{DEADLINE, NOW, Papers, copy, join_node, options, packet};
 use hub::broker::{Broker, Delivery, LinkEvent, embedded};
-use hub::pki::join::{JoinSettings, join};
-use hub::pki::tokens::{TokenWish, Uses};
 use hub::pki::{Authority, Pki};
-use protocol::join::BulkConnection;
-use protocol::{NodeName, UnixMillis};
+use protocol::NodeName;
 use rumqttc::v5::mqttbytes::QoS;
 use rumqttc::v5::mqttbytes::v5::{ConnectReturnCode, LastWill, Packet, PubAckReason, SubscribeReasonCode};
-use rumqttc::v5::{AsyncClient, ConnectionError, Event, EventLoop, MqttOptions};
-use rumqttc::{TlsConfiguration, Transport};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rumqttc::v5::{AsyncClient, ConnectionError, EventLoop, MqttOptions};
 use tokio::sync::mpsc;
-
-const NOW: UnixMillis = UnixMillis(1_800_000_000_000);
-const DEADLINE: Duration = Duration::from_secs(10);
 
 struct Hub {
     pki: Pki,
@@ -29,9 +21,6 @@ struct Hub {
     port: u16,
     _directory: tempfile::TempDir,
 }
-
-/// What a client shows: a certificate chain and its key, or nothing.
-type Papers = Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>;
 
 impl Hub {
     async fn start() -> Self {
@@ -47,38 +36,12 @@ impl Hub {
         format!("wherry/1/{}/n/{node}/{leaf}", self.pki.cluster())
     }
 
-    /// Joins as `node` from a machine of its own.
     fn join(&self, node: &str) -> Papers {
-        let wish = TokenWish { ttl_seconds: 60, uses: Uses::Once, node: None };
-        let token = self.pki.create_token(wish, NOW).unwrap();
-        let key = rcgen::KeyPair::generate().unwrap();
-        let csr = rcgen::CertificateParams::default().serialize_request(&key).unwrap().pem().unwrap();
-        let body = serde_json::json!({
-            "token": token, "node": node, "csr": csr, "machine_id": node, "sealing_key": BASE64.encode([9; 32]),
-        });
-        let settings = JoinSettings { broker: String::new(), bulk: BulkConnection::Separate, advertise: None };
-        let answer = join(&self.pki, &settings, body.to_string().as_bytes(), NOW).unwrap();
-        let certificate = CertificateDer::from_pem_slice(answer.certificate.as_bytes()).unwrap();
-        Some((certificate, PrivateKeyDer::try_from(key.serialize_der()).unwrap()))
+        join_node(&self.pki, node)
     }
 
     fn options(&self, client_id: &str, papers: Papers) -> MqttOptions {
-        let mut roots = rustls::RootCertStore::empty();
-        roots.add(self.pki.authority().certificate().clone()).unwrap();
-        let config = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots);
-        let config = match papers {
-            Some((certificate, key)) => config.with_client_auth_cert(vec![certificate], key).unwrap(),
-            None => config.with_no_client_auth(),
-        };
-        let mut options = MqttOptions::new(client_id, "127.0.0.1", self.port);
-        options
-            .set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(Arc::new(config))))
-            .set_keep_alive(Duration::from_secs(5))
-            .set_outgoing_inflight_upper_limit(100);
-        options
+        options(&self.pki, self.port, client_id, papers)
     }
 
     /// The next message that the hub hears.
@@ -122,16 +85,6 @@ impl Client {
     }
 }
 
-/// The first packet that is wanted, or why there is none.
-async fn packet(event_loop: &mut EventLoop, wanted: fn(&Packet) -> bool) -> Result<Packet, ConnectionError> {
-    loop {
-        match tokio::time::timeout(DEADLINE, event_loop.poll()).await.expect("the broker answers")? {
-            Event::Incoming(packet) if wanted(&packet) => return Ok(packet),
-            Event::Incoming(_) | Event::Outgoing(_) => {}
-        }
-    }
-}
-
 async fn refusal(options: MqttOptions) -> ConnectionError {
     let (_client, mut event_loop) = AsyncClient::new(options, 10);
     packet(&mut event_loop, |packet| matches!(packet, Packet::ConnAck(_) | Packet::PingResp(_)))
@@ -171,7 +124,6 @@ async fn a_node_speaks_and_listens_below_its_own_prefix_only() {
 async fn a_node_has_its_own_two_names_and_its_own_will() {
     let hub = Hub::start().await;
     let (one, two) = (hub.join("pi-1"), hub.join("pi-2"));
-    let copy = |papers: &Papers| papers.as_ref().map(|(certificate, key)| (certificate.clone(), key.clone_key()));
     hub.connect("pi-1", copy(&one)).await;
     hub.connect("pi-1.bulk", copy(&one)).await;
 
@@ -209,7 +161,7 @@ async fn strangers_stay_outside() {
     // A name that another machine took over is lost to the one that had it.
     let old = hub.join("pi-3");
     hub.pki.release_node(&"pi-3".parse::<NodeName>().unwrap()).unwrap();
-    hub.connect("pi-3", old.as_ref().map(|(c, k)| (c.clone(), k.clone_key()))).await;
+    hub.connect("pi-3", copy(&old)).await;
     let new = hub.join("pi-3");
     refusal(hub.options("pi-3", old)).await;
     hub.connect("pi-3", new).await;
