@@ -7,7 +7,8 @@
 //! admission                                           create, update, delete: from request to store
 //! body      JSON bodies, duplicates and depth            patch     json, merge and strategic patches
 //! schema    field types: strict checks, normal form      protobuf  request bodies of typed clients
-//! discovery, openapi                                    what kubectl asks before and after
+//! discovery, openapi                                    what kubectl asks before anything else
+//! printing                                              tables, and metadata alone
 //! plan      controllers' decisions: deployment, replicaset, node health, garbage, namespace, events
 //! schedule  which node a pod goes to, and why not the others
 //! assign    Pod -> what its node is told                fold      what a node said -> status
@@ -31,6 +32,7 @@ pub mod discovery;
 pub mod name;
 pub mod openapi;
 pub mod patch;
+pub mod printing;
 pub mod protobuf;
 pub mod quantity;
 pub mod schema;

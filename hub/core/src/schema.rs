@@ -5,7 +5,6 @@
 //! types       a compact tree built from them once       merge: how a list's items are told apart
 //! check       unknown fields and wrong types, worded as kubectl's users know them
 //! normal      what decoding into Go's types would change: nulls, quantities
-//! strict      what happens then: an error, a warning, nothing
 //! ```
 //! The schemas with their descriptions are 1.5 MB of JSON; the tree that stays in memory is a tenth.
 
@@ -13,13 +12,11 @@ mod check;
 mod merge;
 mod normal;
 mod roots;
-mod strict;
 mod types;
 
 pub use check::{Finding, check};
 pub use normal::normalise;
 pub(crate) use roots::{ROOTS, Root};
-pub use strict::{FieldValidation, admit};
 pub use types::{Field, Merge, Shape, Type, Width};
 
 use std::sync::LazyLock;

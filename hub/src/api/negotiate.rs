@@ -2,6 +2,7 @@
 
 use http::HeaderMap;
 use http::header::ACCEPT;
+use hub_core::printing::Include;
 use hub_core::status::ApiError;
 
 /// How objects are written.
@@ -13,26 +14,14 @@ pub(super) enum Form {
     Table(Include),
 }
 
-/// What the rows of a table hold besides their cells.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Include {
-    None,
-    #[default]
-    Metadata,
-    Object,
-}
-
-impl Include {
-    pub(super) fn parse(text: Option<&str>) -> Result<Self, ApiError> {
-        match text {
-            None | Some("Metadata") => Ok(Self::Metadata),
-            Some("None") => Ok(Self::None),
-            Some("Object") => Ok(Self::Object),
-            Some(other) => Err(ApiError::bad_request(format!(
-                "unrecognized includeObject value {other:?}: supported values: \"None\", \"Metadata\", \"Object\""
-            ))),
-        }
-    }
+/// The query parameter `includeObject`; absent is metadata.
+pub(super) fn include(text: Option<&str>) -> Result<Include, ApiError> {
+    let Some(text) = text else { return Ok(Include::default()) };
+    Include::parse(text).ok_or_else(|| {
+        ApiError::bad_request(format!(
+            "unrecognized includeObject value {text:?}: supported values: \"None\", \"Metadata\", \"Object\""
+        ))
+    })
 }
 
 impl Form {

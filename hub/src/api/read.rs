@@ -4,11 +4,12 @@ use axum::response::Response;
 use http::StatusCode;
 use hub_core::kinds::Resource;
 use hub_core::object::Object;
+use hub_core::printing::{Columns, metadata, metadata_list, table};
 use hub_core::status::ApiError;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::answer::{Failure, json};
-use super::negotiate::{Form, Include};
+use super::negotiate::{Form, include};
 use super::params::continue_token;
 use super::{Api, Call};
 use crate::objects::{List, ListOptions};
@@ -20,7 +21,7 @@ pub(super) fn get(api: &Api, call: &Call, name: &str) -> Result<Response, Failur
 }
 
 pub(super) fn form(call: &Call) -> Result<Form, ApiError> {
-    let include = Include::parse(call.params.get("includeObject"))?;
+    let include = include(call.params.get("includeObject"))?;
     Form::accepted(call.request.headers(), include)
 }
 
@@ -55,10 +56,7 @@ pub(super) fn list(api: &Api, call: &Call) -> Result<Response, Failure> {
             let items: Vec<Value> = list.items.into_iter().map(Object::into_value).collect();
             json!({"kind": format!("{}List", resource.kind), "apiVersion": resource.api_version(), "metadata": meta, "items": items})
         }
-        Form::Metadata => {
-            let items: Vec<Value> = list.items.iter().map(metadata).collect();
-            json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items})
-        }
+        Form::Metadata => metadata_list(&list.items, meta),
         Form::Table(include) => table(resource, &list.items, include, meta, Columns::Shown, api.clock().unix_seconds()),
     };
     Ok(json(StatusCode::OK, &value))
@@ -90,51 +88,4 @@ fn list_meta(list: &List) -> Value {
         meta["remainingItemCount"] = json!(remaining);
     }
     meta
-}
-
-/// An object's `PartialObjectMetadata`.
-pub(super) fn metadata(object: &Object) -> Value {
-    let metadata = object.at(&["metadata"]).cloned().unwrap_or_else(|| Value::Object(Map::new()));
-    json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
-}
-
-/// Whether a table says what its columns are; in a watch only the first one does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Columns {
-    Shown,
-    Known,
-}
-
-pub(super) fn table(
-    resource: &Resource,
-    objects: &[Object],
-    include: Include,
-    meta: Value,
-    columns: Columns,
-    now: i64,
-) -> Value {
-    let rows: Vec<Value> = objects
-        .iter()
-        .map(|object| {
-            let cells = (resource.cells)(object, now);
-            match include {
-                Include::None => json!({"cells": cells}),
-                Include::Metadata => json!({"cells": cells, "object": metadata(object)}),
-                Include::Object => json!({"cells": cells, "object": object.as_map()}),
-            }
-        })
-        .collect();
-    let definitions: Vec<Value> = match columns {
-        Columns::Known => Vec::new(),
-        Columns::Shown => resource
-            .columns
-            .iter()
-            .map(|c| {
-                json!({"name": c.name, "type": c.kind, "format": c.format, "description": c.description,
-                       "priority": c.priority})
-            })
-            .collect(),
-    };
-    json!({"kind": "Table", "apiVersion": "meta.k8s.io/v1", "metadata": meta,
-           "columnDefinitions": definitions, "rows": rows})
 }

@@ -11,6 +11,7 @@ use futures_util::FutureExt as _;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use hub_core::kinds::Resource;
 use hub_core::object::Object;
+use hub_core::printing::{Columns, metadata, table};
 use hub_core::status::ApiError;
 use hub_store::Revision;
 use serde_json::{Value, json};
@@ -19,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::answer::{Failure, JSON, line};
 use super::negotiate::Form;
-use super::read::{Columns, form, metadata, table};
+use super::read::form;
 use super::{Api, Call};
 use crate::clock::Clock;
 use crate::objects::{Event, ListOptions, Watch};

@@ -163,40 +163,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::kinds::{DeleteAnswer, Durability, Scope};
-
-    static PODS: Resource = Resource {
-        group: "",
-        version: "v1",
-        kind: "Pod",
-        plural: "pods",
-        singular: "pod",
-        short_names: &[],
-        categories: &[],
-        scope: Scope::Namespaced,
-        verbs: &[],
-        subresources: &[],
-        durability: Durability::Durable,
-        delete_answers: DeleteAnswer::Object,
-        columns: &[],
-        cells: |_, _| Vec::new(),
-        default: |_| (),
-        begin: |_| (),
-        validate: |_, _| Vec::new(),
-        warnings: |_| Vec::new(),
-        selectable_fields: &[
-            ("status.phase", &["status", "phase"]),
-            ("spec.hostNetwork", &["spec", "hostNetwork"]),
-            ("spec.nodeName", &["spec", "nodeName"]),
-        ],
-    };
+    use crate::kinds::of_kind;
 
     #[track_caller]
     fn check(text: &str, answer: &str) {
         let pod = json!({"metadata": {"name": "p", "namespace": "a,b"}, "status": {"phase": "Running"}});
         let pod = Object::from_value(pod).unwrap();
-        let got = match FieldSelector::parse(text).and_then(|s| s.check(&PODS).map(|()| s)) {
-            Ok(selector) => selector.matches(&PODS, &pod).to_string(),
+        let pods = of_kind("v1", "Pod").unwrap();
+        let got = match FieldSelector::parse(text).and_then(|s| s.check(pods).map(|()| s)) {
+            Ok(selector) => selector.matches(pods, &pod).to_string(),
             Err(error) => error.to_string(),
         };
         assert_eq!(got, answer, "{text:?}");
