@@ -1,6 +1,7 @@
 //! Wherry's own annotations of a pod: what Kubernetes has no field for.
 
-/// How long a pod may run on while its node hears nothing of the hub: `60s`.
+/// How long a pod may run on while its node hears nothing of the hub: `60s`. Then the node stops it by
+/// itself; replacing it earlier could run it twice.
 pub const STOP_WHEN_ISOLATED: &str = "wherry.dev/stop-when-isolated";
 /// How many requests one instance of an HTTP component serves before a fresh one takes over.
 pub const INSTANCE_REUSE: &str = "wherry.dev/instance-reuse";

@@ -22,11 +22,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use k8s_openapi::jiff::Timestamp;
 
 use super::pods;
+use crate::assign::annotation::{STOP_WHEN_ISOLATED, isolation_seconds};
 pub use taints::{NOT_READY, UNREACHABLE, UNSCHEDULABLE, tolerates};
 
-/// On a pod: its node stops it by itself after so long without the hub (`60s`). Replacing it earlier
-/// could run it twice.
-pub const STOP_WHEN_ISOLATED: &str = "wherry.dev/stop-when-isolated";
 /// What clocks that run at different speeds, and a stop itself, may add to [`STOP_WHEN_ISOLATED`].
 const ISOLATION_MARGIN: Duration = Duration::from_secs(5);
 /// A pod of a Node that does not exist is left alone for so long: the Node may be about to register.
@@ -265,17 +263,10 @@ fn drives_out(settings: &Settings, taint: &Taint, pod: &Pod, linked: Duration, n
     taints::patience(pod, taint, default).is_some_and(|patience| since >= patience)
 }
 
-/// The annotation's duration: `60s`, `5m`, `1h`. Anything else is as if it were not there.
+/// The annotation's duration. What is no duration is as if it were not there.
 pub fn stop_when_isolated(pod: &Pod) -> Option<Duration> {
-    let text = pods::annotation(pod, STOP_WHEN_ISOLATED)?;
-    let (digits, unit) = text.split_at(text.len().checked_sub(1)?);
-    let seconds = match unit {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3600,
-        _ => return None,
-    };
-    Some(Duration::from_secs(digits.parse::<u64>().ok()?.checked_mul(seconds)?))
+    let seconds = isolation_seconds(pods::annotation(pod, STOP_WHEN_ISOLATED)?)?;
+    Some(Duration::from_secs(seconds.into()))
 }
 
 fn eviction(pod: &Pod, how: How) -> Eviction {
