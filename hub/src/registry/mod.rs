@@ -100,7 +100,7 @@ pub struct ResolvedImage {
 pub enum ResolveError {
     #[error(transparent)]
     Invalid(#[from] InvalidReference),
-    #[error("image {image} is not on this hub; push it with: hub push FILE {image}")]
+    #[error("image {image} not found on this hub; push it with: hub push FILE {image}")]
     NotFound { image: String },
     #[error(
         "image {image} is on {host}, and this hub does not pull from other registries; push it here and name it {name}"

@@ -124,7 +124,7 @@ async fn a_push_is_found_listed_and_removed() {
     assert_eq!(call(&registry, "DELETE", "/wherry/v1/images/hello:v9", &[], "").await.status, StatusCode::NOT_FOUND);
     assert_eq!(call(&registry, "DELETE", "/wherry/v1/images/hello:latest", &[], "").await.status, StatusCode::OK);
     let gone = registry.resolve("hello").unwrap_err().to_string();
-    assert_eq!(gone, "image hello is not on this hub; push it with: hub push FILE hello");
+    assert_eq!(gone, "image hello not found on this hub; push it with: hub push FILE hello");
 }
 
 #[tokio::test]
