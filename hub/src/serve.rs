@@ -153,6 +153,7 @@ impl Hub {
         registry.keep_what_is_in_use(images::in_use(world.clone()));
         let pin = images::pin_when_pushed(registry.clone(), objects.clone(), world.clone());
         working.spawn(stop_work.clone().run_until_cancelled_owned(pin));
+        working.spawn(registry.clone().tend(stop_work.clone()));
 
         let started = match &config.broker {
             BrokerConfig::Embedded { listen } => {

@@ -38,6 +38,7 @@ use axum::Router;
 use protocol::ids::Digest;
 use protocol::pod::Layer;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use crate::clock::{Clock, Entropy};
 use crate::compiler::worker::Worker;
@@ -62,6 +63,9 @@ impl Default for Limits {
         Self { image: 64 << 20 }
     }
 }
+
+/// Images that pods stop using go by and by; there is no hurry.
+const TEND_EVERY: Duration = Duration::from_secs(600);
 
 /// The manifests' digests that pods are bound to; `None` while that is not known yet.
 pub type InUse = Box<dyn Fn() -> Option<BTreeSet<Digest>> + Send + Sync>;
@@ -184,6 +188,17 @@ impl Registry {
     /// A number that grows with each push and removal.
     pub fn changed(&self) -> watch::Receiver<u64> {
         self.shared.changed.subscribe()
+    }
+
+    /// Collects now and then what came out of use, until it is told to stop.
+    pub async fn tend(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(TEND_EVERY)).await.is_some() {
+            let registry = self.clone();
+            let collected = tokio::task::spawn_blocking(move || registry.collect()).await;
+            if let Err(error) = collected {
+                tracing::error!(%error, "collecting images panicked");
+            }
+        }
     }
 
     /// `/v2` and `/wherry/v1/images`. Whoever mounts it says who may call it.
