@@ -51,14 +51,16 @@ pub fn parse(bytes: &[u8]) -> Result<Body, BodyError> {
 
 /// Whether a value from elsewhere (YAML) nests deeper than [`MOST_DEPTH`].
 pub fn is_too_deep(value: &Value) -> bool {
-    fn within(value: &Value, left: usize) -> bool {
-        match value {
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
-            Value::Array(items) => left > 0 && items.iter().all(|item| within(item, left - 1)),
-            Value::Object(fields) => left > 0 && fields.values().all(|field| within(field, left - 1)),
-        }
+    !nests_within(value, MOST_DEPTH)
+}
+
+/// Whether a value has at most `levels` of objects and lists inside each other.
+pub(crate) fn nests_within(value: &Value, levels: usize) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => true,
+        Value::Array(items) => levels > 0 && items.iter().all(|item| nests_within(item, levels - 1)),
+        Value::Object(fields) => levels > 0 && fields.values().all(|field| nests_within(field, levels - 1)),
     }
-    !within(value, MOST_DEPTH)
 }
 
 /// Where a value stands; a chain on the stack, made into text only for a duplicate.

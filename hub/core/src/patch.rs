@@ -11,12 +11,14 @@ mod strategic;
 use json_patch::PatchOperation;
 use serde_json::Value;
 
+use crate::body;
 use crate::object::Object;
 use crate::schema::Type;
 use crate::status::ApiError;
 
-/// More operations than any client sends at once; the same bound as Kubernetes'.
-const MOST_OPERATIONS: usize = 10_000;
+/// More operations than any client sends at once. Kubernetes' bound is 10,000, but each may walk the
+/// whole document here.
+const MOST_OPERATIONS: usize = 1_000;
 /// `copy` can double a document with each operation: the bytes copied in total, as Kubernetes bounds them.
 const MOST_COPIED: usize = 3 * 1024 * 1024;
 
@@ -35,6 +37,8 @@ pub enum PatchError {
     TooManyOperations(usize),
     #[error("json patch copies more than {MOST_COPIED} bytes")]
     CopiesTooMuch,
+    #[error("json patch nests values deeper than {} levels", body::MOST_DEPTH)]
+    TooDeep,
     #[error("{0}")]
     Operation(String),
     #[error("patch must be a JSON object")]
@@ -62,7 +66,7 @@ pub enum StrategicProblem {
     OrderMismatch,
     #[error("the $retainKeys list doesn't contain the patch's field {0:?}")]
     RetainKeysMissing(String),
-    #[error("patch is nested deeper than {} levels", crate::body::MOST_DEPTH)]
+    #[error("patch is nested deeper than {} levels", body::MOST_DEPTH)]
     TooDeep,
 }
 
@@ -114,11 +118,29 @@ fn json(document: &mut Value, patch: Value) -> Result<(), PatchError> {
                 return Err(PatchError::CopiesTooMuch);
             }
         }
+        if nests_too_deep(document, operation) {
+            return Err(PatchError::TooDeep);
+        }
         // The document is a copy already: no need to undo half a patch.
         json_patch::patch_unsafe(document, std::slice::from_ref(operation))
             .map_err(|error| PatchError::Operation(error.to_string()))?;
     }
     Ok(())
+}
+
+/// Whether an operation would put a value deeper than anything else may be. A document that grows
+/// downwards step by step would end in a stack overflow, which nothing catches.
+fn nests_too_deep(document: &Value, operation: &PatchOperation) -> bool {
+    let (path, value) = match operation {
+        PatchOperation::Add(add) => (&add.path, Some(&add.value)),
+        PatchOperation::Replace(replace) => (&replace.path, Some(&replace.value)),
+        PatchOperation::Copy(copy) => (&copy.path, document.pointer(copy.from.as_str())),
+        PatchOperation::Move(move_) => (&move_.path, document.pointer(move_.from.as_str())),
+        PatchOperation::Remove(_) | PatchOperation::Test(_) => return false,
+    };
+    let above = path.as_str().matches('/').count();
+    let left = body::MOST_DEPTH.checked_sub(above);
+    value.is_some_and(|value| left.is_none_or(|left| !body::nests_within(value, left)))
 }
 
 impl From<PatchError> for ApiError {
@@ -132,6 +154,7 @@ impl From<PatchError> for ApiError {
             }
             PatchError::NoStrategy => Self::new(415, "UnsupportedMediaType", message),
             PatchError::NotOperations(_)
+            | PatchError::TooDeep
             | PatchError::NotAnObject
             | PatchError::UnknownDirective(_)
             | PatchError::Strategic { .. } => Self::bad_request(message),
@@ -141,6 +164,7 @@ impl From<PatchError> for ApiError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -195,6 +219,11 @@ mod tests {
             })
             .collect();
         assert_eq!(apply(PatchKind::Json, &object, Value::Array(doubling), None), Err(PatchError::CopiesTooMuch));
+        // Copying the whole into its own depths doubles the depth.
+        let deepening: Vec<Value> =
+            (0..20).map(|i| json!({"op": "copy", "from": "", "path": "/x".repeat(1 << i)})).collect();
+        let empty = Object::default();
+        assert_eq!(apply(PatchKind::Json, &empty, Value::Array(deepening), None), Err(PatchError::TooDeep));
         let many = vec![json!({"op": "test", "path": "/a/0", "value": 1}); MOST_OPERATIONS + 1];
         assert_eq!(
             apply(PatchKind::Json, &object, Value::Array(many), None),
@@ -209,6 +238,35 @@ mod tests {
         check(json!({"a": {"b": null, "c": [2], "e": {"f": null}}}), Ok(json!({"a": {"c": [2], "e": {}}, "d": 2})));
         check(json!({"d": {"x": 1}}), Ok(json!({"a": {"b": 1, "c": [1]}, "d": {"x": 1}})));
         check(json!([]), Err("patch must be a JSON object"));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::Bool),
+            any::<i8>().prop_map(Value::from),
+            "[a-c]|replace|delete|merge".prop_map(Value::String),
+        ];
+        let name = "spec|metadata|containers|finalizers|env|name|image|volumes|ports|\\$patch|\\$retainKeys|\\$setElementOrder/(containers|finalizers|env)|\\$deleteFromPrimitiveList/finalizers";
+        leaf.prop_recursive(5, 40, 5, move |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                proptest::collection::btree_map(name, inner, 0..5)
+                    .prop_map(|fields| Value::Object(fields.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn no_patch_panics(object in any_json(), patch in any_json()) {
+            let type_ = crate::schema::of_kind("v1", "Pod");
+            if let Some(object) = Object::from_value(object) {
+                for kind in [PatchKind::Json, PatchKind::Merge, PatchKind::Strategic] {
+                    let _ = apply(kind, &object, patch.clone(), type_);
+                }
+            }
+        }
     }
 
     #[test]
