@@ -13,8 +13,8 @@ pub const EVENT_LIFE: Duration = Duration::from_secs(3600);
 /// Finished pods kept in all. Kubernetes keeps 12,500; a hub on a Pi has less room.
 pub const FINISHED_PODS: usize = 1000;
 
-/// When an event goes.
-pub fn expires_at(event: &Object) -> Timestamp {
+/// When an event that is kept for `life` goes.
+pub fn expires_at(event: &Object, life: Duration) -> Timestamp {
     let fields: [&[&str]; 5] = [
         &["series", "lastObservedTime"],
         &["lastTimestamp"],
@@ -23,7 +23,7 @@ pub fn expires_at(event: &Object) -> Timestamp {
         &["metadata", "creationTimestamp"],
     ];
     let last = fields.iter().filter_map(|path| event.str_at(path)?.parse::<Timestamp>().ok()).max();
-    last.unwrap_or(Timestamp::UNIX_EPOCH).checked_add(EVENT_LIFE).unwrap_or(Timestamp::MAX)
+    last.unwrap_or(Timestamp::UNIX_EPOCH).checked_add(life).unwrap_or(Timestamp::MAX)
 }
 
 /// Finished pods beyond `keep`, the oldest first.
@@ -44,7 +44,7 @@ mod tests {
     #[test]
     fn an_event_lives_an_hour_past_its_last_sighting() {
         let check = |event: serde_json::Value, expected: &str| {
-            assert_eq!(expires_at(&Object::from_value(event).unwrap()), expected.parse().unwrap());
+            assert_eq!(expires_at(&Object::from_value(event).unwrap(), EVENT_LIFE), expected.parse().unwrap());
         };
         let (first, last) = ("2026-06-01T10:00:00Z", "2026-06-01T11:00:00Z");
         check(json!({"firstTimestamp": first, "lastTimestamp": last}), "2026-06-01T12:00:00Z");

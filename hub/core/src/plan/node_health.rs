@@ -88,6 +88,8 @@ pub enum Caution {
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Plan {
     pub nodes: Vec<NodeChange>,
+    /// Pods of lost nodes that still say Ready: nobody can vouch for them.
+    pub unready: Vec<PodName>,
     pub evictions: Vec<Eviction>,
     pub caution: Caution,
 }
@@ -109,10 +111,15 @@ pub enum Told {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Eviction {
+pub struct PodName {
     pub namespace: String,
     pub name: String,
     pub uid: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Eviction {
+    pub pod: PodName,
     pub node: String,
     pub how: How,
 }
@@ -132,7 +139,9 @@ pub fn plan(settings: &Settings, input: Input<'_>) -> Plan {
     let bound = input.nodes.iter().flat_map(|observed| evictions(settings, observed, &caution, input.now));
     let homeless = input.homeless.iter().filter(|pod| age(super::created(&pod.metadata), input.now) >= HOMELESS);
     let evictions = bound.chain(homeless.map(|pod| eviction(pod, How::Finalise))).collect();
-    Plan { nodes, evictions, caution }
+    let of_lost = input.nodes.iter().filter(|observed| is_lost(settings, observed)).flat_map(|lost| &lost.pods);
+    let unready = of_lost.filter(|pod| pods::is_ready(pod)).map(|pod| pod_name(pod)).collect();
+    Plan { nodes, unready, evictions, caution }
 }
 
 fn next_caution(settings: &Settings, input: &Input<'_>) -> Caution {
@@ -270,12 +279,14 @@ pub fn stop_when_isolated(pod: &Pod) -> Option<Duration> {
 }
 
 fn eviction(pod: &Pod, how: How) -> Eviction {
-    Eviction {
+    Eviction { pod: pod_name(pod), node: pods::node_name(pod).unwrap_or_default().to_owned(), how }
+}
+
+fn pod_name(pod: &Pod) -> PodName {
+    PodName {
         namespace: pod.metadata.namespace.clone().unwrap_or_default(),
         name: super::name(&pod.metadata).to_owned(),
         uid: super::uid(&pod.metadata).to_owned(),
-        node: pods::node_name(pod).unwrap_or_default().to_owned(),
-        how,
     }
 }
 

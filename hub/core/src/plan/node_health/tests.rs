@@ -116,12 +116,22 @@ fn pods_of_a_lost_node_go_after_their_toleration() {
 }
 
 #[test]
+fn nobody_vouches_for_pods_of_a_lost_node() {
+    let mut ready = pod("a", json!({}));
+    ready.status = serde_json::from_value(json!({"conditions": [{"type": "Ready", "status": "True"}]})).unwrap();
+    let pods = [ready, pod("b", json!({}))];
+    assert_eq!(judge(&healthy("n1"), 19, &pods).unready, []);
+    let unready = judge(&healthy("n1"), 20, &pods).unready;
+    assert_eq!(unready.iter().map(|pod| pod.name.as_str()).collect::<Vec<_>>(), ["a"]);
+}
+
+#[test]
 fn a_living_nodes_taints_drive_pods_out() {
     let taint = |seconds| json!([{"key": "leak", "effect": "NoExecute", "timeAdded": ago(seconds)}]);
     let tolerant = pod("b", json!({"tolerations": [{"key": "leak", "operator": "Exists", "tolerationSeconds": 60}]}));
     let gone = pod("c", json!({"deletionTimestamp": ago(1)}));
     let pods = [pod("a", json!({})), tolerant, gone];
-    let names = |plan: &Plan| plan.evictions.iter().map(|e| (e.name.clone(), e.how)).collect::<Vec<_>>();
+    let names = |plan: &Plan| plan.evictions.iter().map(|e| (e.pod.name.clone(), e.how)).collect::<Vec<_>>();
     let early = judge(&node("n1", "True", taint(5)), 1, &pods);
     assert_eq!(names(&early), [("a".to_owned(), How::Delete)]);
     let late = judge(&node("n1", "True", taint(60)), 1, &pods);
@@ -136,7 +146,7 @@ fn pods_of_a_node_that_does_not_exist_go_after_a_while() {
     let caution = Caution::Trusting;
     let input = Input { nodes: Vec::new(), homeless: &homeless, caution, uptime: seconds(1), now: now() };
     let evictions = plan(&Settings::default(), input).evictions;
-    assert_eq!(evictions.iter().map(|e| e.name.as_str()).collect::<Vec<_>>(), ["old"]);
+    assert_eq!(evictions.iter().map(|e| e.pod.name.as_str()).collect::<Vec<_>>(), ["old"]);
 }
 
 /// A fleet of which the first `lost` nodes have been silent for so long; each has a pod.
