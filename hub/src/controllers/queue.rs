@@ -187,35 +187,37 @@ mod tests {
         assert_eq!(take(&queue), None);
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn later_means_later_unless_something_changes() {
+    #[test]
+    fn later_means_later_unless_something_changes() {
         let queue = Queue::default();
-        queue.add("a");
-        queue.done(queue.next().await, Outcome::Again(Duration::from_secs(60)));
-        assert_eq!(take(&queue), None);
-        let start = Instant::now();
-        assert_eq!(queue.next().await, "a");
-        assert_eq!(start.elapsed().as_secs(), 60);
-        queue.done("a", Outcome::Again(Duration::from_secs(60)));
-        queue.add("a");
-        assert_eq!(take(&queue), Some("a"));
-        queue.done("a", Outcome::Settled);
-        assert!(queue.lock().delayed.is_empty());
+        let (mut state, start) = (queue.lock(), Instant::now());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        state.add("a");
+        assert_eq!(state.take(start), Some("a"));
+        state.done("a", Outcome::Again(Duration::from_secs(60)), start);
+        assert_eq!((state.take(after(59)), state.take(after(60))), (None, Some("a")));
+        state.done("a", Outcome::Again(Duration::from_secs(60)), after(60));
+        state.add("a");
+        assert_eq!(state.take(after(61)), Some("a"));
+        state.done("a", Outcome::Settled, after(61));
+        assert!(state.delayed.is_empty() && state.due.is_empty());
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn failures_wait_longer_each_time() {
+    #[test]
+    fn failures_wait_longer_each_time() {
         let queue = Queue::default();
-        queue.add("a");
-        let start = Instant::now();
-        for _ in 0..4 {
-            let key = queue.next().await;
-            queue.add(key);
-            queue.done(key, Outcome::Failed);
+        let (mut state, mut now) = (queue.lock(), Instant::now());
+        state.add("a");
+        for factor in [1, 2, 4, 8] {
+            assert_eq!(state.take(now), Some("a"));
+            state.add("a");
+            state.done("a", Outcome::Failed, now);
+            assert_eq!(state.take(now + FIRST_BACKOFF * factor - Duration::from_millis(1)), None);
+            now += FIRST_BACKOFF * factor;
         }
-        queue.done(queue.next().await, Outcome::Settled);
-        assert_eq!(start.elapsed(), FIRST_BACKOFF * (1 + 2 + 4 + 8));
-        assert!(queue.lock().failures.is_empty());
+        assert_eq!(state.take(now), Some("a"));
+        state.done("a", Outcome::Settled, now);
+        assert!(state.failures.is_empty());
         assert_eq!(backoff(1000), LAST_BACKOFF);
     }
 
