@@ -27,7 +27,8 @@ pub(super) async fn settle(
             change(context, resource, object, |current| adopt(current, uid, &json!(reference))).await?;
         }
         Claim::Release => {
-            change(context, resource, object, |current| current.uid() == uid && without_owner(current, owner_uid)).await?;
+            change(context, resource, object, |current| current.uid() == uid && without_owner(current, owner_uid))
+                .await?;
         }
     }
     // What was adopted counts once the world shows it.

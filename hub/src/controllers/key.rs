@@ -148,7 +148,8 @@ fn deployments_of(changed: &Changed, world: &World) -> Vec<Key> {
 /// The ReplicaSets that a pod belongs to, or may be adopted by; Deployments that wait for it to end.
 fn of_pod(changed: &Changed, world: &World) -> Vec<Key> {
     let mut keys: Vec<Key> = Vec::new();
-    let has_ended = changed.now.as_ref().is_none_or(|record| record.body.pod().is_some_and(|pod| pods::is_finished(&pod)));
+    let has_ended =
+        changed.now.as_ref().is_none_or(|record| record.body.pod().is_some_and(|pod| pods::is_finished(&pod)));
     for set in controllers(changed, "ReplicaSet") {
         let found = if has_ended { world.replica_set(&set.namespace, &set.name) } else { None };
         let owner = found.as_ref().and_then(|found| claim::controller(&found.metadata));

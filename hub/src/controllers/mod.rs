@@ -109,8 +109,7 @@ impl Controllers {
         let stop = CancellationToken::new();
         let node_health = node_health::Memory::new(objects.clock().monotonic());
         let (queue, scheduler) = (Queue::default(), scheduler::Memory::default());
-        let context =
-            Arc::new(Context { objects, world, recorder, heartbeats, config, queue, scheduler, node_health });
+        let context = Arc::new(Context { objects, world, recorder, heartbeats, config, queue, scheduler, node_health });
         let task = tokio::spawn(run(context, stop.clone()));
         Self { stop, task }
     }

@@ -133,7 +133,11 @@ pub(super) async fn reconcile(context: &Context) -> Result<Outcome, StepError> {
     let all = context.world.pods();
     let by_node = by_node(&all);
     let observed = nodes.iter().map(|node| observe(node, &heard, since, now, &by_node)).collect();
-    let homeless: Vec<&Pod> = by_node.iter().filter(|(name, _)| context.world.node("", name).is_none()).flat_map(|(_, pods)| pods.iter().copied()).collect();
+    let homeless: Vec<&Pod> = by_node
+        .iter()
+        .filter(|(name, _)| context.world.node("", name).is_none())
+        .flat_map(|(_, pods)| pods.iter().copied())
+        .collect();
     let uptime = now.saturating_duration_since(context.node_health.start);
     let input = Input { nodes: observed, homeless: &homeless, caution, uptime, now: context.now() };
     let plan = plan::plan(&context.config.node_health, input);

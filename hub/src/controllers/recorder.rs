@@ -124,7 +124,9 @@ async fn write_all(objects: Objects, mut events: mpsc::Receiver<Event>) {
         if known.insert(event.clone(), told).is_none() {
             order.push_back(event);
         }
-        if order.len() > REMEMBERED && let Some(oldest) = order.pop_front() {
+        if order.len() > REMEMBERED
+            && let Some(oldest) = order.pop_front()
+        {
             known.remove(&oldest);
         }
     }
@@ -170,7 +172,8 @@ fn event_object(event: &Event, namespace: &str, objects: &Objects) -> Object {
     if !host.is_empty() {
         source["host"] = json!(host);
     }
-    let mut involved = json!({"kind": about.kind, "name": about.name, "uid": about.uid, "apiVersion": about.api_version});
+    let mut involved =
+        json!({"kind": about.kind, "name": about.name, "uid": about.uid, "apiVersion": about.api_version});
     for (field, value) in [("namespace", &about.namespace), ("fieldPath", &about.field)] {
         if !value.is_empty() {
             involved[field] = json!(value);

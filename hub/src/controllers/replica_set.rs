@@ -111,7 +111,8 @@ impl Work<'_> {
         let stored = self.context.objects.get(self.resource, self.namespace, name);
         let pod = self.pod(&stored.map_err(|error| (Failure::Create, error))?);
         for batch in batches(count) {
-            let attempts = (0..batch).map(|_| self.context.objects.create(self.pods, pod.clone(), WriteOptions::default()));
+            let attempts =
+                (0..batch).map(|_| self.context.objects.create(self.pods, pod.clone(), WriteOptions::default()));
             for attempt in join_all(attempts).await {
                 match attempt {
                     Ok(created) => self.tell("SuccessfulCreate", format!("Created pod: {}", created.name())),

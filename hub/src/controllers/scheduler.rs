@@ -184,8 +184,7 @@ async fn refuse(context: &Context, pod: &Pod, message: &str) -> Result<(), StepE
         return Ok(());
     }
     let now = context.objects.clock().unix_seconds();
-    let condition =
-        json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
+    let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": message});
     let write = |current: &mut Object| {
         set_scheduled(current, condition.clone(), now);
         Ok(())

@@ -128,7 +128,11 @@ impl Hub {
 
     /// Waits until the condition gives something.
     #[track_caller]
-    fn until<'a, T>(&'a self, what: &'a str, mut holds: impl FnMut() -> Option<T> + 'a) -> impl Future<Output = T> + 'a {
+    fn until<'a, T>(
+        &'a self,
+        what: &'a str,
+        mut holds: impl FnMut() -> Option<T> + 'a,
+    ) -> impl Future<Output = T> + 'a {
         let caller = std::panic::Location::caller();
         async move {
             let mut notices = self.world.subscribe();
