@@ -1,7 +1,8 @@
 //! Wires the hub together, and takes it down in order.
 //!
 //! ```text
-//! run ─▶ Hub::start: data_dir (lock) ▶ store ▶ pki ▶ registry ▶ compiler ▶ world ▶ broker ▶ fleet ▶ api
+//! run ─▶ Hub::start: data_dir (lock) ▶ store ▶ pki ▶ registry ▶ compiler ▶ world ▶ broker ▶ fleet ▶
+//!                  controllers ▶ api
 //!        until SIGTERM or SIGINT
 //!        Hub::stop: the same backwards; a second signal ends the process at once
 //! ```
@@ -16,6 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use hub_core::plan::node_health::Settings;
 use hub_store::redb::RedbStore;
 use hub_store::{Backend, Store, StoreError};
 use protocol::UnixMillis;
@@ -34,6 +36,7 @@ use crate::compiler::{self, Compiler, CompilerLimits};
 use crate::config::{BrokerConfig, BrokerSecurity, Config, ExternalBroker, Restore};
 use crate::controllers::node_health::NodeHeartbeats;
 use crate::controllers::world::World;
+use crate::controllers::{Controllers, ControllersConfig};
 use crate::fleet::images::{self, Images};
 use crate::fleet::{self, Fleet};
 use crate::objects::Objects;
@@ -83,6 +86,7 @@ pub struct Hub {
     pki: Pki,
     broker: Arc<dyn Broker>,
     fleet: Fleet,
+    controllers: Controllers,
     data_dir: DataDir,
     /// Ends the API; its tasks are in `serving`.
     stop_api: CancellationToken,
@@ -180,6 +184,7 @@ impl Hub {
             },
         };
         let fleet = Fleet::start(parts).await?;
+        let controllers = Controllers::start(objects.clone(), world, heartbeats, controllers_config(&config));
 
         let (stop_api, serving) = (CancellationToken::new(), TaskTracker::new());
         let parts = api::Parts {
@@ -193,7 +198,8 @@ impl Hub {
         let router = Api::new(parts).router(registry.router().merge(token_router(join.clone())), join_router(join));
         serving.spawn(api::listener::serve(listener, tls, router, stop_api.clone(), DRAIN));
 
-        let hub = Self { api, objects, pki, broker, fleet, data_dir, stop_api, serving, stop_work, working };
+        let hub =
+            Self { api, objects, pki, broker, fleet, controllers, data_dir, stop_api, serving, stop_work, working };
         hub.announce(now, began).await?;
         Ok(hub)
     }
@@ -230,6 +236,7 @@ impl Hub {
         self.stop_api.cancel();
         self.serving.close();
         self.serving.wait().await;
+        self.controllers.stop().await;
         self.fleet.stop().await;
         self.stop_work.cancel();
         self.working.close();
@@ -242,6 +249,16 @@ impl Hub {
         announce::withdraw(&self.data_dir);
         info!("hub is down");
     }
+}
+
+fn controllers_config(config: &Config) -> ControllersConfig {
+    let node_health = Settings {
+        grace: config.node_grace,
+        toleration: config.eviction_grace,
+        hold: config.mass_loss_hold,
+        ..Settings::default()
+    };
+    ControllersConfig { node_health, event_life: config.event_ttl, ..ControllersConfig::default() }
 }
 
 /// What joining nodes are told.

@@ -216,8 +216,7 @@ impl Work<'_> {
             severity: Severity::Normal,
             reason: "ScalingReplicaSet".to_owned(),
             message,
-            component: COMPONENT.to_owned(),
-            host: String::new(),
+            component: COMPONENT,
         });
     }
 }

@@ -27,7 +27,7 @@ pub mod node_health;
 mod replica_set;
 mod scheduler;
 
-pub mod recorder;
+mod recorder;
 #[cfg(test)]
 mod tests;
 
@@ -103,9 +103,11 @@ impl Controllers {
         objects: Objects,
         world: Arc<World>,
         heartbeats: Arc<NodeHeartbeats>,
-        recorder: Recorder,
         config: ControllersConfig,
     ) -> Self {
+        let (recorder, write_events) = Recorder::new(objects.clone());
+        // It ends with the last handle, which the context holds.
+        tokio::spawn(write_events);
         let stop = CancellationToken::new();
         let node_health = node_health::Memory::new(objects.clock().monotonic());
         let (queue, scheduler) = (Queue::default(), scheduler::Memory::default());

@@ -299,7 +299,7 @@ impl Work<'_> {
     }
 
     fn record(&self, about: About, severity: Severity, reason: &str, message: String) {
-        let (component, host) = (COMPONENT.to_owned(), String::new());
-        self.context.recorder.record(Event { about, severity, reason: reason.to_owned(), message, component, host });
+        let event = Event { about, severity, reason: reason.to_owned(), message, component: COMPONENT };
+        self.context.recorder.record(event);
     }
 }

@@ -27,51 +27,47 @@ const LONGEST: usize = 1024;
 
 /// Handle for recording; cheap to clone.
 #[derive(Clone)]
-pub struct Recorder {
+pub(super) struct Recorder {
     sender: mpsc::Sender<Event>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Severity {
+pub(super) enum Severity {
     Normal,
     Warning,
 }
 
 /// What an event is about.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct About {
-    pub api_version: String,
-    pub kind: String,
-    pub namespace: String,
-    pub name: String,
-    pub uid: String,
-    /// The part of the object: `spec.containers{web}`; empty for the whole.
-    pub field: String,
+pub(super) struct About {
+    pub(super) api_version: String,
+    pub(super) kind: String,
+    pub(super) namespace: String,
+    pub(super) name: String,
+    pub(super) uid: String,
 }
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Event {
-    pub about: About,
-    pub severity: Severity,
+pub(super) struct Event {
+    pub(super) about: About,
+    pub(super) severity: Severity,
     /// For programs: `FailedScheduling`.
-    pub reason: String,
+    pub(super) reason: String,
     /// For people.
-    pub message: String,
-    /// Who says so: `deployment-controller`, `edge-agent`.
-    pub component: String,
-    /// The node that says so; empty for the hub.
-    pub host: String,
+    pub(super) message: String,
+    /// Who says so: `deployment-controller`.
+    pub(super) component: &'static str,
 }
 
-/// An event that is in the store, and how often it happened.
+/// Where an event is in the store.
 struct Known {
     namespace: String,
     name: String,
 }
 
 impl About {
-    pub fn new(resource: &Resource, metadata: &ObjectMeta) -> Self {
+    pub(super) fn new(resource: &Resource, metadata: &ObjectMeta) -> Self {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
         Self {
             api_version: resource.api_version(),
@@ -79,30 +75,18 @@ impl About {
             namespace: text(&metadata.namespace),
             name: text(&metadata.name),
             uid: text(&metadata.uid),
-            field: String::new(),
-        }
-    }
-
-    pub fn object(object: &Object) -> Self {
-        Self {
-            api_version: object.api_version().to_owned(),
-            kind: object.kind().to_owned(),
-            namespace: object.namespace().to_owned(),
-            name: object.name().to_owned(),
-            uid: object.uid().to_owned(),
-            field: String::new(),
         }
     }
 }
 
 impl Recorder {
     /// A recorder, and the task that writes what it is given until all its handles are gone.
-    pub fn new(objects: Objects) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn new(objects: Objects) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (sender, receiver) = mpsc::channel(WAITING);
         (Self { sender }, write_all(objects, receiver))
     }
 
-    pub fn record(&self, event: Event) {
+    pub(super) fn record(&self, event: Event) {
         if let Err(error) = self.sender.try_send(event) {
             debug!(error = &error as &dyn std::error::Error, "dropped an event");
         }
@@ -160,7 +144,7 @@ async fn create(objects: &Objects, resource: &'static Resource, event: &Event) -
 
 fn event_object(event: &Event, namespace: &str, objects: &Objects) -> Object {
     let now = time::format(objects.clock().unix_seconds());
-    let Event { about, severity, reason, message, component, host } = event;
+    let Event { about, severity, reason, message, component } = event;
     let severity = match severity {
         Severity::Normal => "Normal",
         Severity::Warning => "Warning",
@@ -168,23 +152,17 @@ fn event_object(event: &Event, namespace: &str, objects: &Objects) -> Object {
     // As long as names may be, with room for the tail that makes it unique.
     let stem: String = about.name.chars().take(200).collect();
     let unique = format!("{stem}.{:016x}", u64::from_be_bytes(objects.entropy().bytes()));
-    let mut source = json!({"component": component});
-    if !host.is_empty() {
-        source["host"] = json!(host);
-    }
     let mut involved =
         json!({"kind": about.kind, "name": about.name, "uid": about.uid, "apiVersion": about.api_version});
-    for (field, value) in [("namespace", &about.namespace), ("fieldPath", &about.field)] {
-        if !value.is_empty() {
-            involved[field] = json!(value);
-        }
+    if !about.namespace.is_empty() {
+        involved["namespace"] = json!(about.namespace);
     }
     let event = json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": {"name": unique, "namespace": namespace},
         "involvedObject": involved, "reason": reason, "message": shortened(message), "type": severity,
-        "source": source, "firstTimestamp": now, "lastTimestamp": now, "count": 1,
-        "reportingComponent": component, "reportingInstance": host,
+        "source": {"component": component}, "firstTimestamp": now, "lastTimestamp": now, "count": 1,
+        "reportingComponent": component, "reportingInstance": "",
     });
     Object::from_value(event).unwrap_or_default()
 }

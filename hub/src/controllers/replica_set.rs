@@ -192,8 +192,7 @@ impl Work<'_> {
             severity,
             reason: reason.to_owned(),
             message,
-            component: COMPONENT.to_owned(),
-            host: String::new(),
+            component: COMPONENT,
         });
     }
 }

@@ -237,7 +237,6 @@ fn record(context: &Context, pod: &Pod, severity: Severity, reason: &str, messag
         severity,
         reason: reason.to_owned(),
         message,
-        component: COMPONENT.to_owned(),
-        host: String::new(),
+        component: COMPONENT,
     });
 }

@@ -15,7 +15,6 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use super::node_health::NodeHeartbeats;
-use super::recorder::Recorder;
 use super::world::World;
 use super::{Controllers, ControllersConfig, row};
 use crate::clock::{Clock, Entropy};
@@ -51,15 +50,15 @@ impl Hub {
     async fn start_with(nodes: &[&str], config: ControllersConfig) -> Self {
         let store = Arc::new(Backend::from(MemoryStore::new()));
         let objects = Objects::new(store.clone(), Clock::system(), Entropy::system(), Arc::new(NoImages));
+        let toleration = i64::try_from(config.node_health.toleration.as_secs()).unwrap();
+        let objects = objects.with_toleration(toleration);
         let (world, heartbeats, stop) = (World::new(), Arc::new(NodeHeartbeats::default()), CancellationToken::new());
         tokio::spawn({
             let (world, stop) = (world.clone(), stop.clone());
             async move { world.follow(store, stop).await }
         });
-        let (recorder, writer) = Recorder::new(objects.clone());
-        tokio::spawn(writer);
         heartbeats.link_up(objects.clock().monotonic());
-        let controllers = Controllers::start(objects.clone(), world.clone(), heartbeats.clone(), recorder, config);
+        let controllers = Controllers::start(objects.clone(), world.clone(), heartbeats.clone(), config);
         let hub = Self { objects, world, heartbeats, controllers, stop, alive: Arc::default() };
         hub.create("namespaces", json!({"metadata": {"name": "default"}})).await;
         for node in nodes {
