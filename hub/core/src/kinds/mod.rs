@@ -1,6 +1,12 @@
 //! The table of resource kinds: adding a kind is adding a row.
 //!
 //! One set of handlers serves all rows; what differs between kinds is data or a pure function here.
+//!
+//! ```text
+//! a kind a file: namespace, node, pod, service, ...   workload   what templates' controllers share
+//! fill       defaults, step by step                    field      what is wrong, each with its path
+//! metadata   what holds for every object               print      what columns have in common
+//! ```
 
 mod config_map;
 mod deployment;

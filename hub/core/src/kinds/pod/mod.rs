@@ -3,7 +3,8 @@
 //! ```text
 //! default    what Kubernetes would fill in
 //! support    the table of fields that are refused or ignored, with the reasons
-//! validate   the pod as a whole    container, probe, volume   its parts    update   what may change
+//! validate   the pod as a whole    container, probe, volume, scheduling   its parts
+//! update     what may change while it runs
 //! cells      the row of `kubectl get pods`                    qos          its class of service
 //! ```
 
@@ -12,6 +13,7 @@ mod container;
 pub(super) mod default;
 mod probe;
 pub(crate) mod qos;
+mod scheduling;
 pub(super) mod support;
 mod update;
 pub(super) mod validate;

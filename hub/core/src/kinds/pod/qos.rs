@@ -69,7 +69,7 @@ mod tests {
         let full = json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "1000m", "memory": "1Gi"}});
         check(&[json!({})], "BestEffort");
         check(&[json!({"requests": {"cpu": "0"}})], "BestEffort");
-        check(&[full.clone()], "Guaranteed");
+        check(std::slice::from_ref(&full), "Guaranteed");
         check(&[full.clone(), json!({})], "Burstable");
         check(&[json!({"limits": {"cpu": "1", "memory": "1Gi"}})], "Guaranteed");
         check(&[json!({"limits": {"memory": "1Gi"}})], "Burstable");

@@ -44,6 +44,7 @@ const NO_PRIVILEGE: &str = "WebAssembly guests have no privileges to raise; host
 const NO_USERS: &str = "WebAssembly guests run as no user";
 const NO_LINUX: &str = "WebAssembly guests make no system calls";
 const NO_STDIN: &str = "standard input is empty";
+const SPREAD: &str = "pods of one owner are spread over nodes";
 const NOT_YET: &str = "is not supported yet";
 
 const RULES: &[Rule] = &[
@@ -63,32 +64,8 @@ const RULES: &[Rule] = &[
     rule("schedulingGroup", Set, Refused(NOT_YET)),
     rule("resources", Set, Refused("set the containers' resources instead")),
     // Scheduling that this version does not do.
-    rule(
-        "affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution",
-        Set,
-        Refused("is not supported yet; use nodeSelector"),
-    ),
-    rule("affinity.podAffinity.requiredDuringSchedulingIgnoredDuringExecution", Set, Refused(NOT_YET)),
-    rule(
-        "affinity.podAntiAffinity.requiredDuringSchedulingIgnoredDuringExecution",
-        Set,
-        Refused("is not supported yet; use topologySpreadConstraints"),
-    ),
-    rule(
-        "affinity.nodeAffinity.preferredDuringSchedulingIgnoredDuringExecution",
-        Set,
-        Ignored("pods are spread over nodes"),
-    ),
-    rule(
-        "affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution",
-        Set,
-        Ignored("pods are spread over nodes"),
-    ),
-    rule(
-        "affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution",
-        Set,
-        Ignored("pods are spread over nodes"),
-    ),
+    rule("affinity.podAffinity.preferredDuringSchedulingIgnoredDuringExecution", Set, Ignored(SPREAD)),
+    rule("affinity.podAntiAffinity.preferredDuringSchedulingIgnoredDuringExecution", Set, Ignored(SPREAD)),
     rule("schedulerName", IsNot("default-scheduler"), Ignored("the hub's own scheduler places every pod")),
     rule("priorityClassName", Set, Ignored("no pod preempts another")),
     // Harmless on a WebAssembly node.

@@ -2,14 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::core::v1::{PodSpec, Toleration, TopologySpreadConstraint};
-use serde_json::json;
+use k8s_openapi::api::core::v1::PodSpec;
 
-use super::{container, volume};
+use super::{container, scheduling, volume};
 use crate::kinds::field::{Errors, Path};
-use crate::kinds::metadata;
 use crate::name::NameKind;
-use crate::selector::LabelSelector;
 
 /// What the wire holds of a grace or a deadline, in seconds.
 const SECONDS_MAX: i64 = i32::MAX as i64;
@@ -22,7 +19,6 @@ pub(in crate::kinds) fn spec(errors: &mut Errors, path: &Path, spec: &PodSpec) {
     let dns = spec.dns_policy.as_deref().unwrap_or_default();
     errors.one_of(&path.field("dnsPolicy"), dns, &["ClusterFirstWithHostNet", "ClusterFirst", "Default", "None"]);
     seconds(errors, path, spec);
-    metadata::labels(errors, &path.field("nodeSelector"), spec.node_selector.as_ref());
     for (field, text, kind) in [
         ("nodeName", &spec.node_name, NameKind::Label),
         ("hostname", &spec.hostname, NameKind::Label),
@@ -33,13 +29,7 @@ pub(in crate::kinds) fn spec(errors: &mut Errors, path: &Path, spec: &PodSpec) {
             errors.shape(&path.field(field), kind, text);
         }
     }
-    for (at, toleration) in spec.tolerations.iter().flatten().enumerate() {
-        validate_toleration(errors, &path.field("tolerations").index(at), toleration);
-    }
-    let spread = spec.topology_spread_constraints.as_deref().unwrap_or_default();
-    for (at, constraint) in spread.iter().enumerate() {
-        validate_spread(errors, &path.field("topologySpreadConstraints").index(at), constraint, &spread[..at]);
-    }
+    scheduling::validate_all(errors, path, spec);
     for (at, gate) in spec.readiness_gates.iter().flatten().enumerate() {
         let path = path.field("readinessGates").index(at).field("conditionType");
         errors.shape(&path, NameKind::Qualified, &gate.condition_type);
@@ -59,59 +49,6 @@ fn seconds(errors: &mut Errors, path: &Path, spec: &PodSpec) {
     {
         let why = format!("must be between 1 and {SECONDS_MAX}, inclusive");
         errors.invalid(&path.field("activeDeadlineSeconds"), deadline, why);
-    }
-}
-
-fn validate_toleration(errors: &mut Errors, path: &Path, toleration: &Toleration) {
-    let text = |field: &Option<String>| field.clone().unwrap_or_default();
-    let (key, operator) = (text(&toleration.key), text(&toleration.operator));
-    let (value, effect) = (text(&toleration.value), text(&toleration.effect));
-    if !key.is_empty() {
-        errors.shape(&path.field("key"), NameKind::Qualified, &key);
-    } else if operator != "Exists" {
-        let why = "operator must be Exists when `key` is empty, which means \"match all values and all keys\"";
-        errors.invalid(&path.field("operator"), operator.as_str(), why);
-    }
-    if toleration.toleration_seconds.is_some() && effect != "NoExecute" {
-        errors.invalid(
-            &path.field("effect"),
-            effect.as_str(),
-            "effect must be 'NoExecute' when `tolerationSeconds` is set",
-        );
-    }
-    match operator.as_str() {
-        "Equal" | "" => errors.shape(&path.field("operator"), NameKind::LabelValue, &value),
-        "Exists" if value.is_empty() => (),
-        "Exists" => errors.invalid(&path.field("operator"), value, "value must be empty when `operator` is 'Exists'"),
-        _ => errors.one_of(&path.field("operator"), &operator, &["Equal", "Exists"]),
-    }
-    if !effect.is_empty() {
-        errors.one_of(&path.field("effect"), &effect, &["NoSchedule", "PreferNoSchedule", "NoExecute"]);
-    }
-}
-
-fn validate_spread(
-    errors: &mut Errors,
-    path: &Path,
-    constraint: &TopologySpreadConstraint,
-    before: &[TopologySpreadConstraint],
-) {
-    if constraint.max_skew <= 0 {
-        errors.invalid(&path.field("maxSkew"), constraint.max_skew, "must be greater than zero");
-    }
-    errors.name(&path.field("topologyKey"), NameKind::Qualified, &constraint.topology_key);
-    let when = constraint.when_unsatisfiable.as_str();
-    errors.one_of(&path.field("whenUnsatisfiable"), when, &["DoNotSchedule", "ScheduleAnyway"]);
-    let twice =
-        |c: &TopologySpreadConstraint| c.topology_key == constraint.topology_key && c.when_unsatisfiable == when;
-    if before.iter().any(twice) {
-        errors.duplicate(path, format!("{{{}, {when}}}", constraint.topology_key));
-    }
-    let selector = constraint.label_selector.as_ref().map(|selector| json!(selector));
-    if let Some(selector) = selector
-        && let Err(problem) = LabelSelector::from_json(&selector)
-    {
-        errors.invalid(&path.field("labelSelector"), selector, problem);
     }
 }
 
@@ -171,32 +108,5 @@ mod tests {
         check("containers", json!([]), &["spec.containers"]);
         check("containers", json!("none"), &[""]);
         check("hostPID", json!(true), &["spec.hostPID"]);
-    }
-
-    #[test]
-    fn tolerations() {
-        let one = |toleration: Value| json!([toleration]);
-        check("tolerations", one(json!({"operator": "Exists"})), &[]);
-        check("tolerations", one(json!({"key": "a", "value": "b", "effect": "NoSchedule"})), &[]);
-        check("tolerations", one(json!({"value": "b"})), &["spec.tolerations[0].operator"]);
-        check(
-            "tolerations",
-            one(json!({"key": "a", "operator": "Exists", "value": "b"})),
-            &["spec.tolerations[0].operator"],
-        );
-        check("tolerations", one(json!({"key": "a", "operator": "Lt"})), &["spec.tolerations[0].operator"]);
-        check("tolerations", one(json!({"key": "a", "tolerationSeconds": 5})), &["spec.tolerations[0].effect"]);
-        check("tolerations", one(json!({"key": "a", "effect": "Never"})), &["spec.tolerations[0].effect"]);
-    }
-
-    #[test]
-    fn spreading() {
-        let good = json!({"maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule"});
-        let path = |field: &str| format!("spec.topologySpreadConstraints[0].{field}");
-        check("topologySpreadConstraints", json!([good]), &[]);
-        check("topologySpreadConstraints", json!([good, good]), &["spec.topologySpreadConstraints[1]"]);
-        let bad = json!([{"maxSkew": 0, "whenUnsatisfiable": "Perhaps"}]);
-        let want = [path("maxSkew"), path("topologyKey"), path("whenUnsatisfiable")];
-        check("topologySpreadConstraints", bad, &want.each_ref().map(String::as_str));
     }
 }

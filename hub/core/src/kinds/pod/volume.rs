@@ -38,9 +38,7 @@ fn validate(errors: &mut Errors, path: &Path, volume: &Volume) {
                 "persistentVolumeClaim" | "ephemeral" => {
                     "persistent volumes are not supported; use hostPath or emptyDir"
                 }
-                _ => {
-                    "volumes of this type are not supported; use emptyDir, hostPath, configMap, secret, downwardAPI or projected"
-                }
+                _ => "is not supported; use emptyDir, hostPath, configMap, secret, downwardAPI or projected",
             };
             errors.forbidden(&path.field(source), why);
         }
