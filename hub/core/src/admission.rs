@@ -9,6 +9,8 @@
 
 mod create;
 mod delete;
+#[cfg(test)]
+mod tests;
 mod update;
 
 pub use create::{Identity, create};
