@@ -582,3 +582,36 @@ async fn logs_and_blobs_come_from_node_and_hub() {
     assert_eq!(node.next::<BlobAnswer>().await.1, BlobAnswer::NoBlob { blob: missing });
     hub.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_clone_of_a_machine_is_told_of_and_refused() {
+    let disk = Disk::new();
+    let hub = disk.hub(Start::Usual).await;
+    let papers = join_node(&hub.pki, "pi-1");
+    let mut first = Node::connect(&hub, "pi-1", copy(&papers), 1).await;
+    first.report(NEVER, vec![]);
+    first.desired(|_| true).await;
+    let mut clone = Node::connect(&hub, "pi-1", copy(&papers), 2).await;
+    // Once kept by the broker, once because the hub has heard of it.
+    clone.desired(|_| true).await;
+    clone.desired(|_| true).await;
+    eventually("the first is displaced", || first.poll.is_finished()).await;
+    drop(first);
+    // It comes back: now both are known to live.
+    let first = Node::connect(&hub, "pi-1", copy(&papers), 1).await;
+    eventually("the clone is told of", || {
+        let events = hub.objects.list(row("events"), &hub::objects::ListOptions::default()).unwrap().items;
+        events.iter().any(|event| event.str_at(&["reason"]) == Some("DuplicateIdentity"))
+    })
+    .await;
+    drop((first, clone));
+    let mut options = options(&hub.pki, hub.port, "pi-1", papers);
+    let presence =
+        Presence { boot: BootId([1; 16]), connection: 9, online: false, machine_id: "pi-1".to_owned(), process: 2 };
+    let topic = Topic::new(hub.pki.cluster(), &"pi-1".parse().unwrap(), Leaf::Presence).to_string();
+    options.set_last_will(LastWill::new(topic, frame::encode(&presence).unwrap(), QoS::AtLeastOnce, true, None));
+    let (_client, mut event_loop) = AsyncClient::new(options, 10);
+    let answer = packet(&mut event_loop, |packet| matches!(packet, Packet::ConnAck(_))).await;
+    assert!(answer.is_err(), "the clone got in: {answer:?}");
+    hub.stop().await;
+}

@@ -149,15 +149,16 @@ async fn shared(pki: Pki) -> Result<Shared, StartError> {
     let storage = Arc::new(DynamicStorage::Memory(MemoryBackend::with_queue_limits(QUEUE)));
     let router = Arc::new(MessageRouter::with_storage(storage.clone()).with_retained_limits(RETAINED_MAX, packet));
     router.initialize().await.map_err(StartError::Setup)?;
-    // Its defaults (100 connections an address, 100 a minute) would lock out a plant behind NAT; our
-    // own door counts connections. Messages: 1,000 a second and 10 MB/s a client.
+    // Its defaults (100 connections an address, 100 a minute) would lock out a plant behind NAT; our own
+    // door counts connections. What a client sends beyond this in a second is refused and lost, so the
+    // bound is one that only a flood meets.
     let monitor = Arc::new(ResourceMonitor::new(ResourceLimits {
         max_connections: usize::MAX,
         max_connections_per_ip: usize::MAX,
         max_connection_rate: u32::MAX,
-        max_message_rate_per_client: 1000,
-        max_bandwidth_per_client: 10 << 20,
-        rate_limit_window: Duration::from_secs(60),
+        max_message_rate_per_client: 5000,
+        max_bandwidth_per_client: 64 << 20,
+        rate_limit_window: Duration::from_secs(1),
     }));
     let (shutdown, _) = broadcast::channel(1);
     Ok(Shared {

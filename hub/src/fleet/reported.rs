@@ -55,8 +55,11 @@ async fn fold(context: &Context, node: &NodeName) -> Result<(), ApiError> {
     let now = context.clock().unix_seconds();
     let (reports, hearing) = context.nodes.with(node, |state| (state.unfolded(), Hearing::of(state, now)));
     for report in reports {
-        fold_pod(context, node, &report, &hearing).await?;
-        context.nodes.with(node, |state| state.folded.insert(report.uid, report));
+        match fold_pod(context, node, &report, &hearing).await? {
+            Folded::Written => drop(context.nodes.with(node, |state| state.folded.insert(report.uid, report))),
+            // Should it appear, its node is marked.
+            Folded::Unknown => {}
+        }
     }
     finalise(context, node).await
 }
@@ -104,14 +107,25 @@ fn status_only() -> WriteOptions {
     WriteOptions { dry_run: false, subresource: Some(Subresource::Status) }
 }
 
+/// Whether a report found its pod.
+enum Folded {
+    Written,
+    Unknown,
+}
+
 /// Writes one pod's status. A pod that is unknown here, or that is another node's, is left alone.
-async fn fold_pod(context: &Context, node: &NodeName, report: &PodReport, hearing: &Hearing) -> Result<(), ApiError> {
+async fn fold_pod(
+    context: &Context,
+    node: &NodeName,
+    report: &PodReport,
+    hearing: &Hearing,
+) -> Result<Folded, ApiError> {
     let uid = report.uid.to_string();
-    let Some(record) = context.world.by_uid(&uid) else { return Ok(()) };
-    let Some(pod) = record.body.pod() else { return Ok(()) };
+    let Some(record) = context.world.by_uid(&uid) else { return Ok(Folded::Unknown) };
+    let Some(pod) = record.body.pod() else { return Ok(Folded::Unknown) };
     if node_of(&pod).as_ref() != Some(node) {
         debug!(%node, pod = uid, "node reports another node's pod");
-        return Ok(());
+        return Ok(Folded::Unknown);
     }
     let fold = |pod: &mut Object| {
         // Another pod may have its name by now.
@@ -121,8 +135,8 @@ async fn fold_pod(context: &Context, node: &NodeName, report: &PodReport, hearin
         Ok(folding::pod(pod, report, hearing))
     };
     match context.objects.modify(row("Pod"), record.namespace(), record.name(), status_only(), fold).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.code == 404 => Ok(()),
+        Ok(_) => Ok(Folded::Written),
+        Err(error) if error.code == 404 => Ok(Folded::Unknown),
         Err(error) => Err(error),
     }
 }
