@@ -174,7 +174,9 @@ impl Agent {
 
     pub async fn run(mut self, mut inputs: Inputs) {
         loop {
-            let wake_at = self.step(*inputs.heard.borrow()).await;
+            // Copied out first: a borrow held over the await would stop the link, which writes there.
+            let heard = *inputs.heard.borrow();
+            let wake_at = self.step(heard).await;
             tokio::select! {
                 Some(happening) = inputs.happenings.recv() => {
                     self.absorb(happening).await;
