@@ -164,6 +164,8 @@ impl Agent {
                 self.desired = desired;
                 self.applied.send_replace(accepted.stamp);
                 self.assign();
+                let listed: BTreeSet<PodUid> = self.desired.pods.iter().map(|pod| pod.uid).collect();
+                self.engine.keep_only(&listed);
             }
             Err(error) => {
                 let aside = self.ledger.set_desired_aside().unwrap_or_default();
@@ -192,12 +194,20 @@ impl Agent {
                 }
                 Ok(()) = inputs.up.changed() => {
                     self.connection = *inputs.up.borrow_and_update();
-                    // The broker, and the hub behind it, may have forgotten everything.
-                    self.reporter.reset();
+                    self.link_changed();
                 }
                 () = self.clock.sleep_until(wake_at) => {}
                 () = inputs.shutdown.cancelled() => return,
             }
+        }
+    }
+
+    /// The broker, and the hub behind it, may have forgotten everything; what waited for them is due.
+    fn link_changed(&mut self) {
+        self.reporter.reset();
+        if self.connection.is_some() {
+            self.node.link_up(self.clock.now().at);
+            self.ask_for_bodies();
         }
     }
 
@@ -353,6 +363,13 @@ impl Agent {
         self.forget_strangers();
     }
 
+    /// Asks again for the bodies that are still missing.
+    fn ask_for_bodies(&mut self) {
+        if self.desired.pods.iter().any(|pod| pod.stop.is_none() && !self.specs.contains_key(&pod.digest)) {
+            self.assign();
+        }
+    }
+
     /// Records of pods that the list no longer names belong to nobody.
     fn forget_strangers(&mut self) {
         let strangers: Vec<PodUid> = self.saved.keys().filter(|uid| self.node.pod(**uid).is_none()).copied().collect();
@@ -502,9 +519,7 @@ impl Agent {
         self.upkeep_at = now.at.plus(UPKEEP);
         self.facts.pressures = crate::facts::pressures(&self.data_dir);
         self.ledger.write_seen(self.clock.trusted());
-        if self.desired.pods.iter().any(|pod| pod.stop.is_none() && !self.specs.contains_key(&pod.digest)) {
-            self.assign();
-        }
+        self.ask_for_bodies();
     }
 }
 

@@ -83,6 +83,12 @@ impl Cache {
         Ok(Self { shared: Arc::new(shared) })
     }
 
+    /// Whether everything of the image is here.
+    pub fn has(&self, id: ImageId, image: &Image) -> bool {
+        let artifact = self.known_manifest(image.component).map(|manifest| self.path("artifacts", manifest.artifact));
+        artifact.is_some_and(|path| path.exists()) && (image.layers.is_empty() || self.path("roots", id.0).exists())
+    }
+
     /// Makes an image's files be here: at once if they are, else from the hub.
     ///
     /// # Errors

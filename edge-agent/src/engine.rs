@@ -3,14 +3,14 @@
 //! Everything that takes time is a task; its end arrives as a [`Happening`] in the one queue that the
 //! agent's loop reads. The engine itself is owned by that loop.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use edge_agent_core::container::{ExitReason, Outcome, Run};
 use edge_agent_core::image::{ImageId, Trouble};
-use edge_agent_core::plan::{Action, At, Fact, Hook, Means};
+use edge_agent_core::plan::{Action, At, Fact, Hook, Means, Source};
 use edge_agent_core::pod::Pod;
 use edge_agent_core::probe::{Answer, ProbeKind};
 use edge_agent_runtime::{
@@ -46,6 +46,7 @@ pub enum Happening {
         id: ImageId,
         image: Arc<LoadedImage>,
         files: OnDisk,
+        source: Source,
     },
     Prepared {
         pod: Arc<PodSpec>,
@@ -189,12 +190,12 @@ impl Engine {
     pub fn absorb(&mut self, happening: Happening) -> Option<Fact> {
         match happening {
             Happening::Fact(fact) => Some(fact),
-            Happening::Loaded { id, image, files } => {
+            Happening::Loaded { id, image, files, source } => {
                 self.cache.hold(&files);
                 if let Some((_, before)) = self.images.insert(id, (image, files)) {
                     self.cache.release(&before);
                 }
-                Some(Fact::ImageReady { id })
+                Some(Fact::ImageReady { id, source })
             }
             Happening::Prepared { pod, body, secrets } => {
                 let sandbox = self.runtime.sandbox(SandboxSpec {
@@ -225,6 +226,11 @@ impl Engine {
         }
     }
 
+    /// Removes the directories of pods that are listed no more, left by an earlier life.
+    pub fn keep_only(&self, listed: &BTreeSet<PodUid>) {
+        self.volumes.keep_only(|uid| listed.contains(&uid));
+    }
+
     /// Fetches a pod's body.
     pub fn fetch_body(&self, digest: Digest) {
         let (cache, blobs) = (self.cache.clone(), self.blobs.clone());
@@ -233,9 +239,14 @@ impl Engine {
 
     fn fetch(&self, id: ImageId, image: Image) {
         let (cache, blobs, runtime) = (self.cache.clone(), self.blobs.clone(), self.runtime.clone());
+        let happenings = self.happenings.clone();
         self.spawn(async move {
+            let source = if cache.has(id, &image) { Source::Cache } else { Source::Hub };
+            if source == Source::Hub {
+                let _ = happenings.send(Happening::Fact(Fact::Pulling { id })).await;
+            }
             match load(&cache, &blobs, &runtime, id, &image).await {
-                Ok((image, files)) => Happening::Loaded { id, image, files },
+                Ok((image, files)) => Happening::Loaded { id, image, files, source },
                 Err(error) => {
                     let (trouble, message) = (error.trouble(), chain(&error));
                     Happening::Fact(Fact::ImageFailed { id, trouble, message })

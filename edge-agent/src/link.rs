@@ -118,6 +118,8 @@ struct Supervisor {
     desired: watch::Sender<bytes::Bytes>,
     heard: watch::Sender<edge_agent_core::Moment>,
     incoming: mpsc::Sender<Incoming>,
+    /// The other connection: where it comes up, this one need not wait.
+    sibling: watch::Receiver<Option<u64>>,
     shutdown: CancellationToken,
 }
 
@@ -137,7 +139,9 @@ pub fn start(
     let (heard_in, heard) = watch::channel(edge_agent_core::Moment::default());
     // Later processes count from higher numbers, as far as the clock is sane.
     let connections = (clock.trusted().0 / 1000) << 20;
+    let (control_up, bulk_too) = (up.clone(), bulk_up.clone());
     let supervisor = |role, outgoing, outgoing_too, up, up_too| Supervisor {
+        sibling: if role == Role::Bulk { control_up.clone() } else { bulk_too.clone() },
         settings: settings.clone(),
         role,
         clock: clock.clone(),
@@ -199,6 +203,7 @@ impl Supervisor {
             tracing::warn!(?role, error = %chain(&ended), wait_ms = wait.as_millis(), "the link is down");
             tokio::select! {
                 () = tokio::time::sleep(wait) => {}
+                () = comes_up(&mut self.sibling) => {}
                 () = self.shutdown.cancelled() => return,
             }
         }
@@ -345,6 +350,19 @@ impl Supervisor {
             options.set_last_will(LastWill::new(topic, payload, QoS::AtLeastOnce, true, None));
         }
         options
+    }
+}
+
+/// Completes when the connection becomes up; not when it is so already, or a refused sibling would
+/// retry without a pause.
+async fn comes_up(connection: &mut watch::Receiver<Option<u64>>) {
+    connection.mark_unchanged();
+    loop {
+        match connection.changed().await {
+            Ok(()) if connection.borrow_and_update().is_some() => return,
+            Ok(()) => {}
+            Err(_) => std::future::pending().await,
+        }
     }
 }
 

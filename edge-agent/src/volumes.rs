@@ -343,13 +343,14 @@ mod tests {
 
     #[test]
     fn secrets_are_opened_into_private_files() {
-        use crypto_box::aead::OsRng;
+        use rand_chacha::rand_core::SeedableRng as _;
         use std::os::unix::fs::PermissionsExt as _;
         let dir = tempfile::tempdir().unwrap();
         let volumes = volumes(dir.path(), &[]);
         let plain = postcard::to_allocvec(&vec![b"hush".to_vec()]).unwrap();
         let files = vec![FileSpec { path: "s".into(), mode: 0o644, content: FileContent::Secret(0) }];
-        let sealed_secrets = Some(volumes.key.public_key().seal(&mut OsRng, &plain).unwrap());
+        let sealed_secrets =
+            Some(volumes.key.public_key().seal(&mut rand_chacha::ChaCha20Rng::from_seed([7; 32]), &plain).unwrap());
         let spec = PodSpec { sealed_secrets, ..pod(VolumeSource::Files(files)) };
         let secrets = volumes.prepare(&spec).unwrap();
         let path = volumes.mount(&spec, &mount("")).unwrap().host.join("s");

@@ -90,6 +90,16 @@ impl Images {
         }
     }
 
+    /// Makes failed pulls due now; their count of failures stays.
+    pub fn retry_pulls(&mut self, now: Moment) {
+        for (state, _) in self.states.values_mut() {
+            match state {
+                State::Failed { until, trouble: Trouble::Pull, .. } => *until = now.min(*until),
+                State::Failed { trouble: Trouble::Unusable, .. } | State::Fetching | State::Ready => {}
+            }
+        }
+    }
+
     /// When each failed image failed.
     pub fn failures(&self) -> impl Iterator<Item = Moment> + '_ {
         self.states.values().filter_map(|(state, _)| match state {
@@ -133,6 +143,8 @@ mod tests {
         images.begin(ID);
         images.failed(ID, Trouble::Pull, String::new(), Moment(10_000), &Backoff::default());
         check(&images, 10_000, Need::Wait { until: Moment(30_000) });
+        images.retry_pulls(Moment(11_000));
+        check(&images, 11_000, Need::Fetch);
         images.begin(ID);
         images.ready(ID);
         check(&images, 30_000, Need::Ready);

@@ -16,7 +16,7 @@ use crate::image::{ImageId, Images, Trouble};
 use crate::isolation::{Contact, Isolation};
 use crate::ledger::PodRecord;
 use crate::note::{Note, Notes};
-use crate::plan::{self, Action, At, Fact, Hook, Means, Plan, World};
+use crate::plan::{self, Action, At, Fact, Hook, Means, Plan, Source, World};
 use crate::pod::{Begun, Goal, Pod, Refresh, Sandbox, Why};
 use crate::probe::{Answer, ProbeKind};
 use crate::restart::Backoff;
@@ -128,6 +128,11 @@ impl Node {
         }
     }
 
+    /// The link is up again: pulls that failed without it need not wait out their back-off.
+    pub fn link_up(&mut self, now: Moment) {
+        self.images.retry_pulls(now);
+    }
+
     /// The node has heard from its broker.
     pub fn heard(&mut self, at: Moment) {
         self.contact.heard(at);
@@ -164,10 +169,7 @@ impl Node {
     /// Marks an action as begun; the shell begins it right after.
     pub fn begin(&mut self, action: &Action, now: Now) {
         match action {
-            Action::Fetch { id, .. } => {
-                self.images.begin(*id);
-                self.note_pulling(action, now);
-            }
+            Action::Fetch { id, .. } => self.images.begin(*id),
             Action::Unload { id } => self.images.forget(*id),
             Action::Prepare { pod } => self.with_pod(*pod, |pod| {
                 let failures = match pod.sandbox {
@@ -199,7 +201,13 @@ impl Node {
             .and_then(|pod| pod.container(&at.container))
             .is_some_and(|(container, _)| matches!(container.state, State::Starting { .. } | State::Running(_)));
         if first {
-            let message = format!("Stopping container {}", at.container);
+            let name = &at.container;
+            let message = match cause {
+                Cause::PodEnds => format!("Stopping container {name}"),
+                Cause::Replaced => format!("Container {name} definition changed, will be restarted"),
+                Cause::Unhealthy => format!("Container {name} failed its liveness or startup probe, will be restarted"),
+                Cause::PostStartFailed => format!("Container {name} failed its postStart hook, will be restarted"),
+            };
             self.note(at, Severity::Normal, "Killing", message, now);
         }
         let step = match by {
@@ -213,9 +221,21 @@ impl Node {
     /// Takes what the shell has seen. A fact about something gone changes nothing.
     pub fn observe(&mut self, fact: Fact, now: Now) {
         match fact {
-            Fact::ImageReady { id } => self.images.ready(id),
+            Fact::Pulling { id } => {
+                self.note_image(id, Severity::Normal, "Pulling", now, |image| format!("Pulling image \"{image}\""))
+            }
+            Fact::ImageReady { id, source } => {
+                self.images.ready(id);
+                self.note_image(id, Severity::Normal, "Pulled", now, |image| match source {
+                    Source::Hub => format!("Successfully pulled image \"{image}\""),
+                    Source::Cache => format!("Container image \"{image}\" already present on machine"),
+                });
+            }
             Fact::ImageFailed { id, trouble, message } => {
-                self.note_users(id, trouble, &message, now);
+                self.note_image(id, Severity::Warning, "Failed", now, |image| match trouble {
+                    Trouble::Pull => format!("Failed to pull image \"{image}\": {message}"),
+                    Trouble::Unusable => format!("Image \"{image}\" cannot run on this node: {message}"),
+                });
                 self.images.failed(id, trouble, message, now.at, &self.params.pull);
             }
             Fact::Prepared { pod, files } => {
@@ -233,6 +253,7 @@ impl Node {
             }
             Fact::Started { at, run } => {
                 self.with_container(&at, |container, spec| container.started(run, spec, now));
+                self.note(&at, Severity::Normal, "Created", format!("Created container {}", at.container), now);
                 self.note(&at, Severity::Normal, "Started", format!("Started container {}", at.container), now);
             }
             Fact::Exited { at, run, outcome } => self.exited(&at, run, outcome, now),
@@ -380,20 +401,17 @@ impl Node {
         self.notes.push(pod_note(at.pod, Some(at), severity, reason, message, now));
     }
 
-    fn note_pulling(&mut self, action: &Action, now: Now) {
-        let Action::Fetch { id, .. } = action else { return };
-        for (at, image) in self.users(*id) {
-            self.note(&at, Severity::Normal, "Pulling", format!("Pulling image \"{image}\""), now);
-        }
-    }
-
-    fn note_users(&mut self, id: ImageId, trouble: Trouble, message: &str, now: Now) {
+    /// Tells every container that uses an image.
+    fn note_image(
+        &mut self,
+        id: ImageId,
+        severity: Severity,
+        reason: &'static str,
+        now: Now,
+        message: impl Fn(&str) -> String,
+    ) {
         for (at, image) in self.users(id) {
-            let text = match trouble {
-                Trouble::Pull => format!("Failed to pull image \"{image}\": {message}"),
-                Trouble::Unusable => format!("Image \"{image}\" cannot run on this node: {message}"),
-            };
-            self.note(&at, Severity::Warning, "Failed", text, now);
+            self.note(&at, severity, reason, message(&image), now);
         }
     }
 

@@ -56,16 +56,63 @@ pub enum Means {
 /// Something that the shell has seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    ImageReady { id: ImageId },
-    ImageFailed { id: ImageId, trouble: Trouble, message: String },
-    Prepared { pod: PodUid, files: Digest },
-    PrepareFailed { pod: PodUid, message: String },
-    Refreshed { pod: PodUid, files: Digest },
-    RefreshFailed { pod: PodUid, message: String },
-    Started { at: At, run: Run },
-    Exited { at: At, run: Run, outcome: Outcome },
-    HookEnded { at: At, run: Run, hook: Hook, result: Answer },
-    Probed { at: At, run: Run, kind: ProbeKind, answer: Answer },
+    /// It is not on disk: the hub is asked.
+    Pulling {
+        id: ImageId,
+    },
+    ImageReady {
+        id: ImageId,
+        source: Source,
+    },
+    ImageFailed {
+        id: ImageId,
+        trouble: Trouble,
+        message: String,
+    },
+    Prepared {
+        pod: PodUid,
+        files: Digest,
+    },
+    PrepareFailed {
+        pod: PodUid,
+        message: String,
+    },
+    Refreshed {
+        pod: PodUid,
+        files: Digest,
+    },
+    RefreshFailed {
+        pod: PodUid,
+        message: String,
+    },
+    Started {
+        at: At,
+        run: Run,
+    },
+    Exited {
+        at: At,
+        run: Run,
+        outcome: Outcome,
+    },
+    HookEnded {
+        at: At,
+        run: Run,
+        hook: Hook,
+        result: Answer,
+    },
+    Probed {
+        at: At,
+        run: Run,
+        kind: ProbeKind,
+        answer: Answer,
+    },
+}
+
+/// Where an image's files came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Cache,
+    Hub,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -15,7 +15,7 @@ use crate::container::{ExitReason, Outcome, Run};
 use crate::image::Trouble;
 use crate::ledger::PodRecord;
 use crate::node::{Listing, Node, Params};
-use crate::plan::{Action, At, Fact, Hook, Means};
+use crate::plan::{Action, At, Fact, Hook, Means, Source};
 use crate::pod::testing::{container, image, pod, uid};
 use crate::probe::{Answer, ProbeKind};
 use crate::time::{Moment, Now};
@@ -96,7 +96,7 @@ impl Story {
         let pod = uid(1);
         let app = |name: &[&str]| self.at(name.first().copied().unwrap_or("app"));
         match words {
-            ["pulled"] => Fact::ImageReady { id: self.fetching() },
+            ["pulled"] => Fact::ImageReady { id: self.fetching(), source: Source::Hub },
             ["unpullable"] => {
                 Fact::ImageFailed { id: self.fetching(), trouble: Trouble::Pull, message: "no such image".into() }
             }
