@@ -208,3 +208,108 @@ fn is_in(metadata: &ObjectMeta, namespace: &str) -> bool {
 fn name_of(metadata: &ObjectMeta) -> Name {
     Name::new(metadata.namespace.as_deref().unwrap_or_default(), metadata.name.as_deref().unwrap_or_default())
 }
+
+#[cfg(test)]
+mod tests {
+    use hub_store::memory::MemoryStore;
+    use hub_store::{Expect, Op, Store, Write};
+    use serde_json::{Value, json};
+    use tokio_util::sync::CancellationToken;
+
+    use super::super::world::Notice;
+    use super::*;
+
+    /// What a change from `before` to `now` of the object at `key` concerns, in a world of a Deployment
+    /// `web` (uid d), its ReplicaSet `web-1` (uid r), and a namespace that is going.
+    async fn concerns(key: &str, before: Option<Value>, now: Option<Value>) -> Vec<String> {
+        let (store, world, stop) = (Arc::new(MemoryStore::new()), World::new(), CancellationToken::new());
+        let gone = json!("2026-01-01T00:00:00Z");
+        let commit = async |key: &str, value: Option<&Value>| {
+            let key = key.to_owned();
+            let op = match value {
+                Some(value) => Op::Put { key, value: value.to_string().into_bytes(), expect: Expect::Anything },
+                None => Op::Delete { key, expect: Expect::Anything },
+            };
+            store.commit(vec![op], Write::Relaxed).await.unwrap();
+        };
+        let deployment = json!({"metadata": {"name": "web", "namespace": "home", "uid": "d"}});
+        commit("/apps/deployments/home/web", Some(&deployment)).await;
+        let set = json!({"metadata": {"name": "web-1", "namespace": "home", "uid": "r",
+            "ownerReferences": owner("Deployment", "web", "d")}});
+        commit("/apps/replicasets/home/web-1", Some(&set)).await;
+        let going = json!({"metadata": {"name": "going", "deletionTimestamp": gone}});
+        commit("/core/namespaces//going", Some(&going)).await;
+        if let Some(before) = &before {
+            commit(key, Some(before)).await;
+        }
+        let mut notices = world.subscribe();
+        let follow = (world.clone(), store.clone(), stop.clone());
+        tokio::spawn(async move { follow.0.follow(follow.1, follow.2).await });
+        world.synced().await;
+        commit(key, now.as_ref()).await;
+        let changed = loop {
+            match notices.next().await {
+                Some(Notice::Changed(changed)) => break changed,
+                Some(Notice::Resync) => {}
+                None => panic!("the world is still there"),
+            }
+        };
+        stop.cancel();
+        concerned(&changed, &world).iter().map(|key| format!("{key:?}")).collect()
+    }
+
+    fn owner(kind: &str, name: &str, uid: &str) -> Value {
+        json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": uid, "controller": true}])
+    }
+
+    fn pod(node: &str, phase: &str) -> Value {
+        json!({"metadata": {"name": "p", "namespace": "home", "uid": "p",
+            "ownerReferences": owner("ReplicaSet", "web-1", "r")},
+            "spec": {"nodeName": node, "containers": []}, "status": {"phase": phase, "podIP": "10.42.0.1"}})
+    }
+
+    /// The kinds of keys, in order.
+    #[track_caller]
+    fn check(found: Vec<String>, expected: &[&str]) {
+        let kinds: Vec<&str> = found.iter().map(|key| key.split('(').next().unwrap_or_default()).collect();
+        assert_eq!(kinds, expected, "{found:?}");
+    }
+
+    #[tokio::test]
+    async fn a_pod_concerns_its_set_and_the_scheduler_while_it_waits() {
+        let at = "/core/pods/home/p";
+        check(concerns(at, None, Some(pod("", "Pending"))).await, &["Garbage", "ReplicaSet", "Scheduling"]);
+        let running = concerns(at, Some(pod("n", "Pending")), Some(pod("n", "Running"))).await;
+        check(running, &["Garbage", "ReplicaSet", "ReplicaSet"]);
+        let ended = concerns(at, Some(pod("n", "Running")), Some(pod("n", "Failed"))).await;
+        check(ended, &["Garbage", "Deployment", "ReplicaSet", "Deployment", "ReplicaSet", "Scheduling"]);
+        check(concerns(at, Some(pod("n", "Running")), None).await, &["Deployment", "ReplicaSet", "Scheduling"]);
+    }
+
+    #[tokio::test]
+    async fn an_orphan_concerns_whoever_may_adopt_it() {
+        let mut orphan = pod("n", "Running");
+        orphan["metadata"]["ownerReferences"] = json!([]);
+        orphan["metadata"]["labels"] = json!({"app": "web"});
+        check(concerns("/core/pods/home/p", None, Some(orphan)).await, &["ReplicaSet"]);
+    }
+
+    #[tokio::test]
+    async fn an_owner_that_goes_concerns_its_dependents() {
+        let deployment = json!({"metadata": {"name": "web", "namespace": "home", "uid": "d"}});
+        let gone = concerns("/apps/deployments/home/web", Some(deployment), None).await;
+        check(gone, &["Garbage", "Deployment"]);
+    }
+
+    #[tokio::test]
+    async fn what_leaves_a_going_namespace_concerns_it() {
+        let config = json!({"metadata": {"name": "c", "namespace": "going", "uid": "c"}});
+        check(concerns("/core/configmaps/going/c", Some(config), None).await, &["Namespace"]);
+    }
+
+    #[tokio::test]
+    async fn nodes_concern_all_waiting_pods() {
+        let node = json!({"metadata": {"name": "n", "uid": "n"}});
+        check(concerns("/core/nodes//n", None, Some(node)).await, &["Scheduling", "NodeHealth"]);
+    }
+}

@@ -303,3 +303,38 @@ impl Work<'_> {
         self.context.recorder.record(event);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sleep_is_a_gap_between_the_clocks() {
+        let (start, second) = (Instant::now(), Duration::from_secs(1));
+        let mut seen = Seen::default();
+        seen.look(start, 1_000);
+        seen.look(start + second, 2_100);
+        assert_eq!(seen.woke, None);
+        seen.look(start + second * 2, 3_600_000);
+        assert_eq!(seen.woke, Some(start + second * 2));
+        seen.look(start + second * 3, 2_000);
+        assert_eq!(seen.woke, Some(start + second * 2), "a clock set back is no sleep");
+    }
+
+    #[test]
+    fn a_hub_that_was_deaf_counts_from_its_return() {
+        let heartbeats = NodeHeartbeats::default();
+        let (start, node) = (Instant::now(), "n1".parse::<NodeName>().expect("a name"));
+        heartbeats.heard(&node, start + Duration::from_secs(5));
+        heartbeats.heard(&node, start);
+        assert_eq!(heartbeats.snapshot().nodes[&node], start + Duration::from_secs(5), "the latest counts");
+        let object =
+            Node { metadata: ObjectMeta { name: Some("n1".to_owned()), ..ObjectMeta::default() }, ..Node::default() };
+        let since = start + Duration::from_secs(60);
+        let now = start + Duration::from_secs(70);
+        let observed = observe(&object, &heartbeats.snapshot(), since, now, &HashMap::new());
+        assert_eq!((observed.silent.as_secs(), observed.linked.as_secs()), (10, 10));
+        heartbeats.forget(&node);
+        assert!(heartbeats.snapshot().nodes.is_empty());
+    }
+}

@@ -174,3 +174,71 @@ fn shortened(message: &str) -> String {
     let end = (0..=LONGEST - 3).rev().find(|end| message.is_char_boundary(*end)).unwrap_or(0);
     format!("{}...", &message[..end])
 }
+
+#[cfg(test)]
+mod tests {
+    use hub_store::Backend;
+    use hub_store::memory::MemoryStore;
+
+    use super::*;
+    use crate::clock::{Clock, Entropy};
+    use crate::objects::{ImageResolver, ListOptions};
+
+    struct NoImages;
+
+    impl ImageResolver for NoImages {
+        fn resolve(&self, _: &str) -> Option<String> {
+            None
+        }
+    }
+
+    fn event(namespace: &str, message: &str) -> Event {
+        let about = About {
+            api_version: "v1".to_owned(),
+            kind: "Pod".to_owned(),
+            namespace: namespace.to_owned(),
+            name: "web".to_owned(),
+            uid: "u".to_owned(),
+        };
+        let (reason, message) = ("Scheduled".to_owned(), message.to_owned());
+        Event { about, severity: Severity::Normal, reason, message, component: "test" }
+    }
+
+    /// What is in the store after these were recorded: message and count.
+    async fn recorded(events: Vec<Event>) -> Vec<(String, i64)> {
+        let store = Arc::new(Backend::from(MemoryStore::new()));
+        let objects = Objects::new(store, Clock::manual(0), Entropy::counting(), Arc::new(NoImages));
+        let namespace = Object::from_value(json!({"metadata": {"name": "home"}})).expect("an object");
+        let namespaces = kinds::find("", "v1", "namespaces").expect("the table has namespaces");
+        objects.create(namespaces, namespace, WriteOptions::default()).await.expect("it is created");
+        let (recorder, write) = Recorder::new(objects.clone());
+        events.into_iter().for_each(|event| recorder.record(event));
+        drop(recorder);
+        write.await;
+        let row = kinds::find("", "v1", "events").expect("the table has events");
+        let events = objects.list(row, &ListOptions::default()).expect("events are listed").items;
+        let text = |event: &Object| event.str_at(&["message"]).unwrap_or_default().to_owned();
+        let mut events: Vec<_> =
+            events.iter().map(|event| (text(event), event.i64_at(&["count"]).unwrap_or_default())).collect();
+        events.sort();
+        events
+    }
+
+    #[tokio::test]
+    async fn what_is_said_again_is_counted() {
+        let events = ["a", "b", "a", "a"].map(|message| event("home", message));
+        assert_eq!(recorded(events.into()).await, [("a".to_owned(), 3), ("b".to_owned(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn nobody_reads_events_of_a_namespace_that_is_gone() {
+        assert_eq!(recorded(vec![event("away", "a"), event("home", "b")]).await, [("b".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn long_messages_are_cut_between_letters() {
+        let cut = shortened(&"ü".repeat(1000));
+        assert!(cut.len() <= LONGEST && cut.ends_with("ü..."), "{}", cut.len());
+        assert_eq!(shortened("short"), "short");
+    }
+}

@@ -469,3 +469,6 @@ fn typed_body(group: &str, plural: &str, value: Value) -> Result<Body, serde_jso
 fn parse<T: DeserializeOwned>(value: Value) -> Result<Arc<T>, serde_json::Error> {
     T::deserialize(value).map(Arc::new)
 }
+
+#[cfg(test)]
+mod tests;

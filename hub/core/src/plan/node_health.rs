@@ -27,6 +27,9 @@ pub use taints::{NOT_READY, UNREACHABLE, UNSCHEDULABLE, tolerates};
 
 /// What clocks that run at different speeds, and a stop itself, may add to [`STOP_WHEN_ISOLATED`].
 const ISOLATION_MARGIN: Duration = Duration::from_secs(5);
+/// Graces that a node gets on top while it has not been heard since our link stands: agents that lost
+/// us try again after up to 60 s, three of the default graces.
+const GRACES_TO_RECONNECT: u32 = 3;
 /// A pod of a Node that does not exist is left alone for so long: the Node may be about to register.
 const HOMELESS: Duration = Duration::from_secs(40);
 
@@ -175,7 +178,13 @@ fn trickle(settings: &Settings, lost: &[&Observed<'_>], mut released: BTreeSet<S
 }
 
 fn is_lost(settings: &Settings, observed: &Observed<'_>) -> bool {
-    observed.silent >= settings.grace
+    observed.silent >= grace(settings, observed)
+}
+
+/// The silence that makes this node lost.
+fn grace(settings: &Settings, observed: &Observed<'_>) -> Duration {
+    let was_heard = observed.silent < observed.linked;
+    if was_heard { settings.grace } else { settings.grace.saturating_mul(1 + GRACES_TO_RECONNECT) }
 }
 
 /// Lost within the last grace, and not already lost when we began to listen.
@@ -184,7 +193,7 @@ fn has_vanished(settings: &Settings, observed: &Observed<'_>, now: Timestamp) ->
     let unknown = ready.filter(|condition| condition.status == "Unknown");
     let before = unknown.and_then(|condition| condition.last_transition_time.as_ref());
     let lost_before = before.is_some_and(|at| age(at.0, now) > observed.silent);
-    observed.silent < settings.grace * 2 && !lost_before
+    observed.silent < grace(settings, observed).saturating_add(settings.grace) && !lost_before
 }
 
 fn change(settings: &Settings, observed: &Observed<'_>, now: Timestamp) -> Option<NodeChange> {
@@ -235,7 +244,7 @@ fn ready(node: &Node) -> Option<&NodeCondition> {
 
 fn evictions(settings: &Settings, observed: &Observed<'_>, caution: &Caution, now: Timestamp) -> Vec<Eviction> {
     if is_lost(settings, observed) {
-        let lost_for = observed.silent - settings.grace;
+        let lost_for = observed.silent.saturating_sub(grace(settings, observed));
         let is_held = match caution {
             Caution::Trusting => false,
             Caution::Holding { .. } => true,

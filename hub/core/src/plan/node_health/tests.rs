@@ -36,10 +36,10 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn judge(node: &Node, silent: u64, pods: &[Pod]) -> Plan {
-    let observed = Observed { node, silent: seconds(silent), linked: seconds(1000), pods: pods.iter().collect() };
+    let observed = Observed { node, silent: seconds(silent), linked: seconds(100_000), pods: pods.iter().collect() };
     // A second, healthy node, so that one loss is no mass loss.
     let (b, c) = (healthy("b"), healthy("c"));
-    let others = [&b, &c].map(|node| Observed { node, silent: seconds(1), linked: seconds(1000), pods: Vec::new() });
+    let others = [&b, &c].map(|node| Observed { node, silent: seconds(1), linked: seconds(100_000), pods: Vec::new() });
     let nodes = std::iter::once(observed).chain(others).collect();
     let input = Input { nodes, homeless: &[], caution: Caution::Trusting, uptime: seconds(1000), now: now() };
     plan(&Settings::default(), input)
@@ -69,6 +69,18 @@ fn silence_past_the_grace_makes_a_node_unknown() {
     check("False", 5, None, &["not-ready:NoSchedule", "not-ready:NoExecute"]);
     check("Unknown", 5, Some("True"), &[]);
     check("Unknown", 100, None, &["unreachable:NoSchedule", "unreachable:NoExecute"]);
+}
+
+#[test]
+fn after_a_start_nodes_have_time_to_find_us_again() {
+    let node = healthy("n1");
+    let judge = |seconds_up: u64| {
+        let (silent, linked) = (seconds(seconds_up), seconds(seconds_up));
+        let nodes = vec![Observed { node: &node, silent, linked, pods: Vec::new() }];
+        let caution = Caution::Trusting;
+        plan(&Settings::default(), Input { nodes, homeless: &[], caution, uptime: linked, now: now() }).nodes.len()
+    };
+    assert_eq!((judge(20), judge(79), judge(80)), (0, 0, 1));
 }
 
 #[test]
