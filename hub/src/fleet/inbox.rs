@@ -156,8 +156,13 @@ fn hear_presence(context: &Arc<Context>, node: &NodeName, presence: Presence) {
         Verdict::Stale => {}
         Verdict::Online => {
             info!(%node, "node is online");
-            context.nodes.with(node, |state| state.unpublish());
+            // While it was silent, node health may have written that nothing is known of it and its pods.
+            context.nodes.with(node, |state| {
+                state.unpublish();
+                state.fold_again();
+            });
             context.desired.mark(node);
+            context.reported.mark(node);
         }
         Verdict::Offline => {
             info!(%node, "node is offline");

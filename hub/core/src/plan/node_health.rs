@@ -232,6 +232,7 @@ fn conditions(node: &Node, ready: &str, now: Timestamp) -> Vec<NodeCondition> {
             condition.last_transition_time = Some(Time(now));
         }
         condition.status = ready.to_owned();
+        condition.last_heartbeat_time = Some(Time(now));
         condition.reason = Some(reason.to_owned());
         condition.message = Some(message.to_owned());
     }
