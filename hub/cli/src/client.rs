@@ -26,11 +26,7 @@ const ANSWER_TIME: Duration = Duration::from_secs(60);
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ClientError {
     #[error("hub is not running at {server}; start it with: hub serve")]
-    NotRunning {
-        server: String,
-        #[source]
-        source: std::io::Error,
-    },
+    NotRunning { server: String },
     #[error("{server} cannot be reached")]
     Unreachable {
         server: String,
@@ -235,7 +231,7 @@ impl Client {
         let stream = TcpStream::connect((self.target.host.as_str(), self.target.port)).await.map_err(|source| {
             let server = server.clone();
             match source.kind() {
-                std::io::ErrorKind::ConnectionRefused => ClientError::NotRunning { server, source },
+                std::io::ErrorKind::ConnectionRefused => ClientError::NotRunning { server },
                 _ => ClientError::Unreachable { server, source },
             }
         })?;

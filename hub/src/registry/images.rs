@@ -62,7 +62,7 @@ impl Registry {
     pub fn images(&self) -> ImageList {
         let index = self.index();
         let mut images = Vec::new();
-        for (name, repository) in index.1.repositories() {
+        for (name, repository) in index.repositories() {
             for (digest, image) in &repository.images {
                 let summary = |tag: Option<&String>| ImageSummary {
                     name: name.to_owned(),
@@ -174,7 +174,7 @@ fn target(registry: &Registry, reference: &str) -> Result<(RepositoryName, Versi
         Reference::Named { name, version, .. } => Ok((name, version)),
         Reference::Bare(digest) => {
             let index = registry.index();
-            let (name, manifest, _) = index.1.find_anywhere(&digest).ok_or_else(|| unknown(reference))?;
+            let (name, manifest, _) = index.find_anywhere(&digest).ok_or_else(|| unknown(reference))?;
             let name = name.parse().expect("names in the index were parsed when they came in");
             Ok((name, Version::Digest(manifest)))
         }

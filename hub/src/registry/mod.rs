@@ -31,7 +31,7 @@ pub(crate) mod tests;
 use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, UNIX_EPOCH};
 
 use axum::Router;
@@ -78,7 +78,10 @@ pub struct Registry {
 
 struct Shared {
     blobs: Blobs,
-    index: Mutex<(IndexFile, Index)>,
+    /// Replaced as a whole, so that nobody who looks an image up waits for the disk.
+    index: RwLock<Arc<Index>>,
+    /// Held while the index is changed.
+    index_file: Mutex<IndexFile>,
     uploads: Uploads,
     worker: Worker,
     limits: Limits,
@@ -127,10 +130,12 @@ impl Registry {
     /// The directory cannot be used, or its index cannot be read.
     pub fn open(dir: &Path, limits: Limits, worker: Worker, clock: Clock, entropy: Entropy) -> Result<Self, OpenError> {
         let opened = || -> io::Result<_> { Ok((Blobs::open(dir)?, IndexFile::open(dir)?)) };
-        let (blobs, index) = opened().map_err(|source| OpenError { path: dir.display().to_string(), source })?;
+        let (blobs, (index_file, index)) =
+            opened().map_err(|source| OpenError { path: dir.display().to_string(), source })?;
         let shared = Shared {
             blobs,
-            index: Mutex::new(index),
+            index: RwLock::new(Arc::new(index)),
+            index_file: Mutex::new(index_file),
             uploads: Uploads::default(),
             worker,
             limits,
@@ -159,10 +164,10 @@ impl Registry {
         let index = self.index();
         match reference.parse()? {
             Reference::Bare(digest) => {
-                let (name, manifest, image) = index.1.find_anywhere(&digest).ok_or_else(not_found)?;
+                let (name, manifest, image) = index.find_anywhere(&digest).ok_or_else(not_found)?;
                 Ok(resolved(name, manifest, image))
             }
-            Reference::Named { host, name, version } => match index.1.find(&name, &version) {
+            Reference::Named { host, name, version } => match index.find(&name, &version) {
                 // Whatever name of this hub the host is: what we have under that name is what was meant.
                 Some((manifest, image)) => Ok(resolved(name.as_str(), manifest, image)),
                 None => match host.filter(|host| !is_loopback(host)) {
@@ -182,7 +187,7 @@ impl Registry {
 
     /// What an image with this manifest or component is called, for messages.
     pub fn name_of(&self, digest: &Digest) -> Option<String> {
-        self.index().1.find_anywhere(digest).map(|(name, ..)| name.to_owned())
+        self.index().find_anywhere(digest).map(|(name, ..)| name.to_owned())
     }
 
     /// A number that grows with each push and removal.
@@ -206,19 +211,19 @@ impl Registry {
         oci::router(self.clone()).merge(images::router(self.clone()))
     }
 
-    fn index(&self) -> MutexGuard<'_, (IndexFile, Index)> {
-        self.shared.index.lock().unwrap_or_else(PoisonError::into_inner)
+    fn index(&self) -> Arc<Index> {
+        self.shared.index.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Changes the index on disk, then in memory. Blocks for the fsync.
     fn change_index<T>(&self, change: impl FnOnce(&mut Index) -> T) -> Result<T, BlobError> {
-        let mut guard = self.index();
-        let (file, index) = &mut *guard;
-        let mut next = index.clone();
+        let file = self.shared.index_file.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = self.index();
+        let mut next = Index::clone(&current);
         let result = change(&mut next);
-        if next != *index {
+        if next != *current {
             file.write(&next)?;
-            *index = next;
+            *self.shared.index.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
             self.shared.changed.send_modify(|count| *count += 1);
         }
         Ok(result)
@@ -254,7 +259,7 @@ impl Registry {
     fn remove_orphans(&self) -> Result<(), BlobError> {
         let now = UNIX_EPOCH + Duration::from_millis(self.shared.clock.unix_millis());
         let stored = self.shared.blobs.list()?;
-        let needed = self.index().1.blobs();
+        let needed = self.index().blobs();
         for (digest, since) in stored {
             // A clock that was set back makes blobs of the future: those are young as well.
             let age = now.duration_since(since).unwrap_or_default();

@@ -269,6 +269,24 @@ async fn redb_refuses_a_second_process_and_foreign_files() {
     assert!(matches!(RedbStore::open(&foreign), Err(StoreError::Backend(_))));
 }
 
+#[tokio::test]
+async fn redb_tells_of_a_file_that_was_cut_short() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("store.redb");
+    let store = RedbStore::open(&path).unwrap();
+    for n in 0..50 {
+        let op = put(&format!("k{n}"), &"x".repeat(5_000), Expect::Absent);
+        store.commit(vec![op], Write::Durable).await.unwrap();
+    }
+    drop(store);
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    for length in [file.metadata().unwrap().len() / 2, 5_000, 100] {
+        file.set_len(length).unwrap();
+        let opened = RedbStore::open(&path);
+        assert!(matches!(opened, Err(StoreError::Backend(_))), "{length} bytes: {opened:?}");
+    }
+}
+
 macro_rules! conformance {
     ($backend:ident, $open:expr, [$($case:ident),* $(,)?]) => {
         mod $backend {

@@ -83,13 +83,13 @@ async fn dispatch(registry: &Registry, request: Request) -> Result<Response, Oci
 }
 
 fn catalog(registry: &Registry, parameters: &Parameters) -> Response {
-    let names: Vec<String> = registry.index().1.repositories().map(|(name, _)| name.to_owned()).collect();
+    let names: Vec<String> = registry.index().repositories().map(|(name, _)| name.to_owned()).collect();
     page("repositories", None, "/v2/_catalog", names, parameters)
 }
 
 fn tags(registry: &Registry, name: &RepositoryName, parameters: &Parameters) -> Result<Response, OciError> {
     let index = registry.index();
-    let repository = index.1.repository(name).ok_or(OciError::NameUnknown)?;
+    let repository = index.repository(name).ok_or(OciError::NameUnknown)?;
     let tags = repository.tags.keys().cloned().collect();
     Ok(page("tags", Some(name), &format!("/v2/{name}/tags/list"), tags, parameters))
 }
@@ -105,7 +105,7 @@ async fn manifest(
     name: &RepositoryName,
     version: &Version,
 ) -> Result<Response, OciError> {
-    let found = registry.index().1.find(name, version).map(|(digest, image)| (digest, image.media_type.clone()));
+    let found = registry.index().find(name, version).map(|(digest, image)| (digest, image.media_type.clone()));
     let (digest, media_type) = found.ok_or(OciError::ManifestUnknown)?;
     let file = registry.blob(&digest).ok_or(OciError::ManifestUnknown)?;
     file_response(method, &media_type, &digest, &file.path, file.bytes).await
