@@ -258,6 +258,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(100))]
+
         #[test]
         fn no_patch_panics(object in any_json(), patch in any_json()) {
             let type_ = crate::schema::of_kind("v1", "Pod");

@@ -116,6 +116,12 @@ impl Type {
     pub fn field(&self, name: &str) -> Option<&Field> {
         self.fields.get(name)
     }
+
+    /// The shape at a path of field names that crosses no list.
+    pub fn shape_at(&self, path: &[&str]) -> Option<&Shape> {
+        let (first, rest) = path.split_first()?;
+        rest.iter().try_fold(&self.field(first)?.shape, |shape, name| Some(&shape.type_()?.field(name)?.shape))
+    }
 }
 
 impl Shape {

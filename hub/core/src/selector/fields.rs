@@ -1,10 +1,13 @@
 //! Field selectors: `spec.nodeName=n1,status.phase!=Failed`.
 
+use std::borrow::Cow;
+
 use serde_json::Value;
 
 use super::MOST_TEXT;
 use crate::kinds::Resource;
 use crate::object::Object;
+use crate::schema::{self, Shape};
 
 /// Comparisons that must all hold; without any, everything matches.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -71,7 +74,12 @@ impl FieldSelector {
 
     /// Whether an object matches; a field that the resource does not know matches nothing.
     pub fn matches(&self, resource: &Resource, object: &Object) -> bool {
-        self.0.iter().all(|c| path(resource, &c.field).is_some_and(|path| c.holds(object.at(path))))
+        self.0.iter().all(|c| {
+            path(resource, &c.field).is_some_and(|path| match object.at(path) {
+                None | Some(Value::Null) => c.holds(zero(resource, path)),
+                Some(value) => text(value).is_some_and(|text| c.holds(&text)),
+            })
+        })
     }
 }
 
@@ -104,19 +112,30 @@ impl Comparison {
         Ok(Self { field: field.to_owned(), operator, value: unescape(value)? })
     }
 
-    /// A field that is absent reads as Go's zero value: the empty text, and `false` for a switch.
-    fn holds(&self, value: Option<&Value>) -> bool {
-        let equal = match value {
-            None | Some(Value::Null) => self.value.is_empty() || self.value == "false",
-            Some(Value::String(text)) => *text == self.value,
-            Some(Value::Bool(switch)) => switch.to_string() == self.value,
-            Some(Value::Number(number)) => number.to_string() == self.value,
-            Some(Value::Array(_) | Value::Object(_)) => false,
-        };
+    fn holds(&self, value: &str) -> bool {
         match self.operator {
-            Operator::Equal => equal,
-            Operator::NotEqual => !equal,
+            Operator::Equal => value == self.value,
+            Operator::NotEqual => value != self.value,
         }
+    }
+}
+
+/// A plain value as selectors write it; objects and lists match nothing.
+fn text(value: &Value) -> Option<Cow<'_, str>> {
+    match value {
+        Value::String(text) => Some(Cow::Borrowed(text)),
+        Value::Bool(switch) => Some(Cow::Owned(switch.to_string())),
+        Value::Number(number) => Some(Cow::Owned(number.to_string())),
+        Value::Null | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+/// A field that is absent reads as the zero of its type.
+fn zero(resource: &Resource, path: &[&str]) -> &'static str {
+    match schema::of_kind(&resource.api_version(), resource.kind).and_then(|type_| type_.shape_at(path)) {
+        Some(Shape::Switch) => "false",
+        Some(Shape::Integer(_)) => "0",
+        Some(_) | None => "",
     }
 }
 
@@ -160,6 +179,7 @@ fn unescape(value: &str) -> Result<String, FieldSelectorError> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -189,6 +209,7 @@ mod tests {
         check("spec.nodeName!=", "false");
         check("spec.hostNetwork=false", "true");
         check("spec.hostNetwork=true", "false");
+        check("spec.nodeName=false", "false");
         check(r"metadata.namespace=a\,b", "true");
         check("metadata.name=p,", "true");
     }
@@ -201,6 +222,13 @@ mod tests {
         check(r"metadata.name=\p", r#"invalid field selector: bad escape sequence in "\\p""#);
         check("metadata.name=a=b", r#"invalid field selector: bad escape sequence in "a=b""#);
         check(r"metadata.name=a\", r#"invalid field selector: bad escape sequence in "a\\""#);
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in r"[a-z.=!,\\ é]{0,20}") {
+            let _ = FieldSelector::parse(&text);
+        }
     }
 
     #[test]

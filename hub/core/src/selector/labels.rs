@@ -363,6 +363,7 @@ impl<'a> Tokens<'a> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -434,6 +435,15 @@ mod tests {
             assert!(LabelSelector::parse(text).is_err(), "{text:?}");
         }
         assert_eq!(LabelSelector::parse(&"a".repeat(MOST_TEXT + 1)), Err(LabelSelectorError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_printed_reads_back(text in "[ab=!,()<> in1é]{0,16}") {
+            if let Ok(selector) = LabelSelector::parse(&text) && !selector.is_everything() {
+                prop_assert_eq!(LabelSelector::parse(&selector.to_string()), Ok(selector));
+            }
+        }
     }
 
     #[track_caller]
