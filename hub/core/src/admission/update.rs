@@ -56,7 +56,14 @@ pub fn update(
     }
     next.remove(&["metadata", "managedFields"]);
     next.remove(&["metadata", "resourceVersion"]);
-    admit(resource, &mut next, Some(stored))?;
+    match subresource {
+        // All but the status is as stored. A hub that has become stricter must still take reports.
+        Some(Subresource::Status) => {}
+        Some(
+            Subresource::Scale | Subresource::Binding | Subresource::Log | Subresource::Eviction | Subresource::Token,
+        )
+        | None => admit(resource, &mut next, Some(stored))?,
+    }
 
     let mut before = stored.clone();
     before.remove(&["metadata", "resourceVersion"]);

@@ -203,7 +203,7 @@ fn is_something(value: &Value) -> bool {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::{refuse, warnings};
+    use super::{Ignored, IsNot, RULES, Refused, Rule, Set, True, refuse, warnings};
     use crate::kinds::field::{Errors, Path};
 
     #[track_caller]
@@ -242,5 +242,29 @@ mod tests {
     fn a_warning_says_what_holds_instead() {
         let spec = json!({"containers": [{"tty": true}]});
         assert_eq!(warnings(&Path::new("spec"), &spec), ["spec.containers[0].tty: ignored: standard input is empty"]);
+    }
+
+    /// The table as documented for users.
+    fn documented() -> String {
+        let row = |rule: &Rule| {
+            let when = match rule.when {
+                Set => String::new(),
+                True => " (if true)".to_owned(),
+                IsNot(usual) => format!(" (unless `{usual}`)"),
+            };
+            let (what, why) = match rule.treatment {
+                Refused(why) => ("refused", why),
+                Ignored(why) => ("ignored", why),
+            };
+            format!("| `{}`{when} | {what} | {why} |\n", rule.field.trim_start_matches('*'))
+        };
+        RULES.iter().map(row).collect()
+    }
+
+    #[test]
+    fn the_documented_table_is_this_one() {
+        let page = include_str!("../../../../../docs/pod-fields.md");
+        let table = documented();
+        assert!(page.contains(&table), "docs/pod-fields.md shall hold these rows:\n{table}");
     }
 }
