@@ -150,10 +150,14 @@ pub(super) async fn reconcile(context: &Context) -> Result<Outcome, StepError> {
     for pod in &plan.unready {
         failed = work.mark_unready(pod).await.err().or(failed);
     }
+    for pod in &plan.ready_again {
+        failed = work.set_ready(pod, ("False", "True"), None).await.err().or(failed);
+    }
     for eviction in &plan.evictions {
         failed = work.evict(eviction).await.err().or(failed);
     }
-    if !(plan.nodes.is_empty() && plan.unready.is_empty() && plan.evictions.is_empty()) {
+    let vouches = plan.unready.len() + plan.ready_again.len();
+    if plan.nodes.len() + vouches + plan.evictions.len() > 0 {
         context.caught_up().await;
     }
     // Never later than the next look: a failed write must not stop the watch over the other nodes.
@@ -242,20 +246,32 @@ impl Work<'_> {
     }
 
     async fn mark_unready(&self, pod: &PodName) -> Result<(), StepError> {
+        self.set_ready(pod, ("True", "False"), Some((plan::NODE_LOST, "The node does not answer."))).await?;
+        self.record(self.about(pod), Severity::Warning, "NodeNotReady", "Node is not ready".to_owned());
+        Ok(())
+    }
+
+    /// Changes the pod's Ready condition from one status to the other.
+    async fn set_ready(
+        &self,
+        pod: &PodName,
+        (from, to): (&str, &str),
+        why: Option<(&str, &str)>,
+    ) -> Result<(), StepError> {
         let now = time::format(self.context.objects.clock().unix_seconds());
         let write = |current: &mut Object| {
             let conditions = current.at(&["status", "conditions"]).and_then(Value::as_array).cloned();
             let mut conditions = conditions.unwrap_or_default();
-            let ready = conditions.iter_mut().find(|c| c["type"] == "Ready" && c["status"] == "True");
+            let ready = conditions.iter_mut().find(|c| c["type"] == "Ready" && c["status"] == from);
             let Some(ready) = ready.filter(|_| current.uid() == pod.uid) else { return Ok(Changed::No) };
-            (ready["status"], ready["lastTransitionTime"]) = (json!("False"), json!(now));
-            (ready["reason"], ready["message"]) = (json!("NodeLost"), json!("The node does not answer."));
+            *ready = json!({"type": "Ready", "status": to, "lastTransitionTime": now});
+            if let Some((reason, message)) = why {
+                (ready["reason"], ready["message"]) = (json!(reason), json!(message));
+            }
             current.set(&["status", "conditions"], conditions);
             Ok(Changed::Yes)
         };
-        self.modify(self.pods, &pod.namespace, &pod.name, Some(Subresource::Status), write).await?;
-        self.record(self.about(pod), Severity::Warning, "NodeNotReady", "Node is not ready".to_owned());
-        Ok(())
+        self.modify(self.pods, &pod.namespace, &pod.name, Some(Subresource::Status), write).await
     }
 
     async fn evict(&self, eviction: &Eviction) -> Result<(), StepError> {

@@ -187,11 +187,14 @@ async fn run_or_stop(objects: &Objects, pod: &Pod) {
         let options =
             DeleteOptions { grace_period_seconds: Some(0), uid: pod.metadata.uid.clone(), ..DeleteOptions::default() };
         let _ = objects.delete(resource, "default", name(pod), options).await;
-    } else if !pods::is_ready(pod) && pod.metadata.labels.as_ref().is_none_or(|labels| !labels.contains_key("broken")) {
+    } else if pods::phase(pod) == "Pending" {
         let options = WriteOptions { subresource: Some(Subresource::Status), ..WriteOptions::default() };
         let run = |pod: &mut Object| {
             pod.set(&["status", "phase"], "Running");
-            pod.set(&["status", "conditions"], json!([{"type": "Ready", "status": "True"}]));
+            pod.set(
+                &["status", "conditions"],
+                json!([{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "True"}]),
+            );
             Ok(Changed::Yes)
         };
         let _ = objects.modify(resource, "default", name(pod), options, run).await;
@@ -366,5 +369,19 @@ async fn orphans_are_adopted_and_strays_released() {
         (is_free && hub.world.pods_owned_by(&uid).len() == 2).then_some(())
     })
     .await;
+    hub.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn pods_of_a_node_that_was_only_silent_count_again() {
+    let node_health = Settings { grace: Duration::from_millis(1500), ..Settings::default() };
+    let hub = Hub::start_with(&["n1", "n2", "n3"], ControllersConfig { node_health, ..Default::default() }).await;
+    hub.create("deployments", deployment("web", 3)).await;
+    hub.until("one each", || (hub.ready().len() == 3 && hub.ready_count() == 3).then_some(())).await;
+    hub.kill_node("n2");
+    hub.until("doubted", || (hub.ready_count() == 2).then_some(())).await;
+    hub.alive.lock().unwrap().push("n2".to_owned());
+    hub.until("trusted", || (hub.ready_count() == 3 && hub.ready().len() == 3).then_some(())).await;
+    assert_eq!(hub.world.pods_in("default").len(), 3, "nothing was replaced");
     hub.stop().await;
 }

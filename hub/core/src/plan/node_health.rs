@@ -27,6 +27,8 @@ pub use taints::{NOT_READY, UNREACHABLE, UNSCHEDULABLE, tolerates};
 
 /// What clocks that run at different speeds, and a stop itself, may add to [`STOP_WHEN_ISOLATED`].
 const ISOLATION_MARGIN: Duration = Duration::from_secs(5);
+/// Why a pod is not Ready although its node last said so.
+pub const NODE_LOST: &str = "NodeLost";
 /// Graces that a node gets on top while it has not been heard since our link stands: agents that lost
 /// us try again after up to 60 s, three of the default graces.
 const GRACES_TO_RECONNECT: u32 = 3;
@@ -93,6 +95,9 @@ pub struct Plan {
     pub nodes: Vec<NodeChange>,
     /// Pods of lost nodes that still say Ready: nobody can vouch for them.
     pub unready: Vec<PodName>,
+    /// Pods of nodes that are heard again: what the node last said of them holds again, because a node
+    /// that never noticed our silence has no reason to repeat it.
+    pub ready_again: Vec<PodName>,
     pub evictions: Vec<Eviction>,
     pub caution: Caution,
 }
@@ -142,9 +147,19 @@ pub fn plan(settings: &Settings, input: Input<'_>) -> Plan {
     let bound = input.nodes.iter().flat_map(|observed| evictions(settings, observed, &caution, input.now));
     let homeless = input.homeless.iter().filter(|pod| age(super::created(&pod.metadata), input.now) >= HOMELESS);
     let evictions = bound.chain(homeless.map(|pod| eviction(pod, How::Finalise))).collect();
-    let of_lost = input.nodes.iter().filter(|observed| is_lost(settings, observed)).flat_map(|lost| &lost.pods);
+    let (lost, heard): (Vec<_>, Vec<_>) = input.nodes.iter().partition(|observed| is_lost(settings, observed));
+    let of_lost = lost.iter().flat_map(|observed| &observed.pods);
     let unready = of_lost.filter(|pod| pods::is_ready(pod)).map(|pod| pod_name(pod)).collect();
-    Plan { nodes, unready, evictions, caution }
+    let of_heard = heard.iter().filter(|o| o.silent < o.linked).flat_map(|observed| &observed.pods);
+    let ready_again = of_heard.filter(|pod| was_ready(pod)).map(|pod| pod_name(pod)).collect();
+    Plan { nodes, unready, ready_again, evictions, caution }
+}
+
+/// Whether only the loss of its node keeps a pod from being Ready.
+fn was_ready(pod: &Pod) -> bool {
+    let conditions = || pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions().any(|c| c.type_ == "Ready" && c.status == "False" && c.reason.as_deref() == Some(NODE_LOST))
+        && conditions().any(|c| c.type_ == "ContainersReady" && c.status == "True")
 }
 
 fn next_caution(settings: &Settings, input: &Input<'_>) -> Caution {

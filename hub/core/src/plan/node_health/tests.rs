@@ -138,6 +138,21 @@ fn nobody_vouches_for_pods_of_a_lost_node() {
 }
 
 #[test]
+fn what_a_node_said_of_its_pods_holds_again_when_it_is_heard() {
+    let lost_with = |containers_ready: &str| {
+        let mut pod = pod("a", json!({}));
+        pod.status = serde_json::from_value(json!({"conditions": [
+            {"type": "ContainersReady", "status": containers_ready},
+            {"type": "Ready", "status": "False", "reason": NODE_LOST}]}))
+        .unwrap();
+        [pod]
+    };
+    assert_eq!(judge(&healthy("n1"), 1, &lost_with("True")).ready_again.len(), 1);
+    assert_eq!(judge(&healthy("n1"), 1, &lost_with("False")).ready_again, []);
+    assert_eq!(judge(&healthy("n1"), 30, &lost_with("True")).ready_again, []);
+}
+
+#[test]
 fn a_living_nodes_taints_drive_pods_out() {
     let taint = |seconds| json!([{"key": "leak", "effect": "NoExecute", "timeAdded": ago(seconds)}]);
     let tolerant = pod("b", json!({"tolerations": [{"key": "leak", "operator": "Exists", "tolerationSeconds": 60}]}));
