@@ -7,6 +7,8 @@
 
 mod lists;
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
 use super::{PatchError, StrategicProblem};
@@ -81,7 +83,9 @@ impl Merger {
         }
         self.retain_keys(original, &mut patch)?;
         self.ordered_lists(shape, original, &mut patch)?;
-        for (name, value) in patch {
+        // One pass, not a removal each: those shift what comes after.
+        original.retain(|name, _| !patch.get(name).is_some_and(Value::is_null));
+        for (name, value) in patch.into_iter().filter(|(_, value)| !value.is_null()) {
             self.path.push(name.clone());
             match name.strip_prefix(DELETE_FROM) {
                 Some(list) => self.delete_from(original, list, &value)?,
@@ -98,7 +102,8 @@ impl Merger {
         let Value::Array(keys) = keys else {
             return Err(self.error(StrategicProblem::DirectiveNotAList(RETAIN_KEYS)));
         };
-        let is_listed = |name: &str| keys.iter().any(|key| key.as_str() == Some(name));
+        let keys: HashSet<&str> = keys.iter().filter_map(Value::as_str).collect();
+        let is_listed = |name: &str| keys.contains(name);
         let is_directive = |name: &str| name.starts_with(SET_ORDER) || name.starts_with(DELETE_FROM);
         let stray = patch.iter().find(|(name, value)| !value.is_null() && !is_directive(name) && !is_listed(name));
         if let Some((name, _)) = stray {
@@ -119,11 +124,11 @@ impl Merger {
             patch.keys().filter_map(|name| name.strip_prefix(SET_ORDER)).map(str::to_owned).collect();
         for name in lists {
             self.path.push(name.clone());
-            let order = match patch.shift_remove(&format!("{SET_ORDER}{name}")) {
+            let order = match patch.swap_remove(&format!("{SET_ORDER}{name}")) {
                 Some(Value::Array(order)) => order,
                 _ => return Err(self.error(StrategicProblem::DirectiveNotAList("$setElementOrder"))),
             };
-            if let Some(doomed) = patch.shift_remove(&format!("{DELETE_FROM}{name}")) {
+            if let Some(doomed) = patch.swap_remove(&format!("{DELETE_FROM}{name}")) {
                 self.delete_from(original, &name, &doomed)?;
             }
             let before = match original.get(&name) {
@@ -131,7 +136,7 @@ impl Merger {
                 _ => Vec::new(),
             };
             let (field_shape, merge) = field_of(shape, &name);
-            match patch.shift_remove(&name) {
+            match patch.swap_remove(&name) {
                 // A null or a value of another type: nothing to put in order.
                 Some(
                     value @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_)),
@@ -147,7 +152,7 @@ impl Merger {
                 None => (),
             }
             if let Some(Value::Array(merged)) = original.get_mut(&name) {
-                *merged = Order { key: merge.key(), wanted: &order, before: &before }.arrange(std::mem::take(merged));
+                *merged = Order::new(merge.key(), &order, &before).arrange(std::mem::take(merged));
             }
             self.path.pop();
         }
@@ -159,7 +164,7 @@ impl Merger {
             return Err(self.error(StrategicProblem::DirectiveNotAList("$deleteFromPrimitiveList")));
         };
         if let Some(Value::Array(items)) = original.get_mut(list) {
-            items.retain(|item| !doomed.contains(item));
+            lists::remove(items, doomed);
         }
         Ok(())
     }
@@ -203,15 +208,7 @@ impl Merger {
         };
         let merged = match merge {
             Merge::Default | Merge::RetainKeys => patch.into_iter().filter_map(plain).collect(),
-            Merge::Set => {
-                let union = before.iter().chain(&patch).fold(Vec::new(), |mut union: Vec<Value>, item| {
-                    if !union.contains(item) {
-                        union.push(item.clone());
-                    }
-                    union
-                });
-                Order { key: None, wanted: &patch, before: &before }.arrange(union)
-            }
+            Merge::Set => Order::new(None, &patch, &before).arrange(lists::union(&before, &patch)),
             Merge::ByKey(key) | Merge::ByKeyRetaining(key) => {
                 let item_shape = if let Shape::List(item) = shape { item } else { &Shape::Anything };
                 self.keyed_list(item_shape, key, before, patch)?
@@ -228,29 +225,29 @@ impl Merger {
         before: Vec<Value>,
         patch: Vec<Value>,
     ) -> Result<Vec<Value>, PatchError> {
-        let order = patch.clone();
-        let mut list = List { key, items: before.clone() };
-        let mut merging = Vec::new();
+        let order = Order::new(Some(key), &patch, &before);
+        let (mut merging, mut doomed) = (Vec::new(), Vec::new());
         let mut replaced = false;
         for item in patch {
             let Value::Object(mut item) = item else { return Err(self.error(StrategicProblem::ItemNotAnObject)) };
             match Directive::take(&mut item)? {
                 Directive::Replace => replaced = true,
-                Directive::Delete => list.remove(self.key_of(key, &item)?),
+                Directive::Delete => doomed.push(self.key_of(key, &item)?.clone()),
                 Directive::Merge => merging.push(item),
             }
         }
         if replaced {
             return Ok(merging.into_iter().map(|item| Value::Object(plain_object(item))).collect());
         }
+        let mut list = List::without(key, before, &doomed);
         for item in merging {
             let value = self.key_of(key, &item)?.clone();
             match list.find(&value) {
                 Some(existing) => self.object(item_shape, existing, item)?,
-                None => list.items.push(Value::Object(plain_object(item))),
+                None => list.push(Value::Object(plain_object(item))),
             }
         }
-        Ok(Order { key: Some(key), wanted: &order, before: &before }.arrange(list.items))
+        Ok(order.arrange(list.into_items()))
     }
 
     fn key_of<'a>(&self, key: &'static str, item: &'a Map<String, Value>) -> Result<&'a Value, PatchError> {

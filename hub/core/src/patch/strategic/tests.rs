@@ -274,3 +274,20 @@ fn bad_patches_are_errors() {
         .is_err()
     );
 }
+
+/// Merging is not quadratic: this would take most of a minute if it were.
+#[test]
+fn long_lists_merge() {
+    let env =
+        |value: &str| -> Value { (0..10_000).map(|i| json!({"name": format!("N{i}"), "value": value})).collect() };
+    let names: Value = (0..10_000).map(|i| json!(format!("a.b/{i}"))).collect();
+    let pod = |value: &str| json!({"metadata": {"finalizers": names}, "spec": {"containers": [{"name": "c", "env": env(value)}]}});
+    check(pod("1"), pod("2"), pod("2"));
+    let labels =
+        |value: Value| -> serde_json::Map<_, _> { (0..10_000).map(|i| (format!("l{i}"), value.clone())).collect() };
+    check(
+        json!({"metadata": {"labels": labels(json!("x"))}}),
+        json!({"metadata": {"labels": labels(Value::Null)}}),
+        json!({"metadata": {"labels": {}}}),
+    );
+}
