@@ -189,7 +189,8 @@ impl Cache {
     fn make_room(&self, needed: u64) -> Result<(), FetchError> {
         let in_use = self.in_use().clone();
         let mut entries = Vec::new();
-        for part in ["artifacts", "roots"] {
+        // Downloads given up half way count too.
+        for part in ["artifacts", "roots", "tmp"] {
             let dir = self.shared.dir.join(part);
             for entry in fs::read_dir(&dir).into_iter().flatten().flatten() {
                 let path = entry.path();

@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use protocol::frame::{KeyId, Verify};
 use protocol::join::JoinAnswer;
-use protocol::{Digest, NodeName};
+use protocol::{Digest, NodeName, UnixMillis};
 use ring::signature::{ED25519, UnparsedPublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +46,9 @@ pub struct Identity {
 pub struct Membership {
     pub hub_host: String,
     pub hub_port: u16,
+    /// When the certificate was issued, by this node's clock; zero renews it soon.
+    #[serde(default)]
+    pub certified_at: UnixMillis,
     #[serde(flatten)]
     pub answer: JoinAnswer,
 }
@@ -106,8 +109,8 @@ impl Identity {
 }
 
 impl Membership {
-    pub fn new(hub: &HubAddress, answer: JoinAnswer) -> Self {
-        Self { hub_host: hub.host.clone(), hub_port: hub.port, answer }
+    pub fn new(hub: &HubAddress, answer: JoinAnswer, now: UnixMillis) -> Self {
+        Self { hub_host: hub.host.clone(), hub_port: hub.port, certified_at: now, answer }
     }
 
     /// The broker's address; an empty host in the answer is the hub's own.

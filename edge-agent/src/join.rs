@@ -70,7 +70,7 @@ pub async fn join(
     };
     let exchange = post(&invitation.hub, invitation.token.ca, &request, clock);
     let answer = tokio::time::timeout(TIMEOUT, exchange).await.map_err(|_| JoinError::Timeout)??;
-    identity.membership = Some(Membership::new(&invitation.hub, answer));
+    identity.membership = Some(Membership::new(&invitation.hub, answer, clock.trusted()));
     identity.store(data_dir)?;
     Ok(())
 }

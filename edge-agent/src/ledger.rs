@@ -55,8 +55,7 @@ impl Ledger {
     /// # Errors
     /// A disk that does not read. Damaged content is no error: it is set aside.
     pub fn recall(&self) -> Result<Memory, LedgerError> {
-        let mut memory = Memory::default();
-        memory.desired = read(&self.desired_path())?;
+        let mut memory = Memory { desired: read(&self.desired_path())?, ..Memory::default() };
         for (path, bytes) in self.read_dir("bodies")? {
             match name_of(&path).and_then(|name| format!("sha256:{name}").parse::<Digest>().ok()) {
                 Some(digest) if Digest::of(&bytes) == digest => drop(memory.bodies.insert(digest, bytes)),

@@ -7,7 +7,8 @@
 //! ledger, files   what survives                  cache     compiled images on disk
 //! agent           the loop that owns the state   engine    begins what the plan says
 //! volumes, logs   what containers see and print  streams   logs to the hub
-//! metrics         usage and heartbeat            run       puts it together
+//! metrics         usage and heartbeat            renew     the certificate, in time
+//! run             puts it together
 //! ```
 //! Read `run`, then `agent`. The control thread runs everything here on one tokio runtime; guests have
 //! their own threads in `edge-agent-runtime`, so that no guest delays a heartbeat.
@@ -29,5 +30,6 @@ pub mod ledger;
 pub mod link;
 pub mod logs;
 pub mod metrics;
+pub mod renew;
 pub mod streams;
 pub mod volumes;

@@ -57,7 +57,8 @@ const GOODBYE: Duration = Duration::from_millis(800);
 pub struct Settings {
     pub host: String,
     pub port: u16,
-    pub tls: Arc<rustls::ClientConfig>,
+    /// What the next connection presents; renewed now and then.
+    pub tls: watch::Receiver<Arc<rustls::ClientConfig>>,
     pub cluster: ClusterId,
     pub node: NodeName,
     pub bulk: BulkConnection,
@@ -337,7 +338,7 @@ impl Supervisor {
             Role::Bulk => format!("{}{BULK_SUFFIX}", settings.node),
         };
         let mut options = MqttOptions::new(id, settings.host.clone(), settings.port);
-        let tls = TlsConfiguration::Rustls(settings.tls.clone());
+        let tls = TlsConfiguration::Rustls(settings.tls.borrow().clone());
         options
             .set_transport(Transport::tls_with_config(tls))
             .set_keep_alive(KEEP_ALIVE)

@@ -28,7 +28,7 @@ use crate::logs::LogBook;
 use crate::metrics::{self, Pulse, UsageBook};
 use crate::streams::Streams;
 use crate::volumes::Volumes;
-use crate::{facts, files};
+use crate::{facts, files, renew};
 
 /// The wait before joining again doubles up to this.
 const JOIN_RETRY_MAX: Duration = Duration::from_secs(60);
@@ -40,7 +40,7 @@ pub enum RunError {
     #[error("another agent is running on {}; stop it, or choose another --data-dir", path.display())]
     Taken { path: PathBuf },
     #[error("{} belongs to node {have}, not {want}; choose another --data-dir or --name {have}", path.display())]
-    OtherNode { path: PathBuf, have: NodeName, want: NodeName },
+    OtherNode { path: PathBuf, have: Box<NodeName>, want: Box<NodeName> },
     #[error("this machine has not joined a hub yet: pass --hub and --token, as `hub token create` prints them")]
     NotJoined,
     #[error("cannot join the hub")]
@@ -77,7 +77,7 @@ fn open(config: &JoinConfig) -> Result<Base, RunError> {
     let entropy = Entropy::default();
     let identity = Identity::open(dir, &config.name, &entropy)?;
     if identity.node != config.name {
-        let (have, want) = (identity.node, config.name.clone());
+        let (have, want) = (Box::new(identity.node), Box::new(config.name.clone()));
         return Err(RunError::OtherNode { path: dir.clone(), have, want });
     }
     let clock = Clock::system(Ledger::last_seen(dir))?;
@@ -123,66 +123,76 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), RunE
             () = shutdown.cancelled() => return Ok(()),
         }
     }
-    let Base { _lock, clock, entropy, identity, machine_id } = base;
-    let membership = identity.membership.as_ref().ok_or(RunError::NotJoined)?;
+    serve(config, base, shutdown).await
+}
+
+/// The agent at work, from the ledger to the goodbye.
+async fn serve(config: Config, base: Base, shutdown: CancellationToken) -> Result<(), RunError> {
+    let membership = base.identity.membership.as_ref().ok_or(RunError::NotJoined)?;
+    let cluster = membership.answer.cluster.clone();
+    let node = base.identity.node.clone();
+    let key = membership.hub_key()?;
     let runtime = Runtime::new(runtime_config(&config))?;
-    let node = identity.node.clone();
-    let facts = facts::gather(&config, runtime.target(), &machine_id, &membership.hub_host);
-    tracing::info!(node = %node, triple = facts.target.triple, memory = ?facts.target.memory, "starting");
+    let facts = facts::gather(&config, runtime.target(), &base.machine_id, &membership.hub_host);
+    tracing::info!(%node, triple = facts.target.triple, memory = ?facts.target.memory, "starting");
 
     let ledger = Ledger::open(&config.join.data_dir)?;
     let memory = ledger.recall()?;
-    let (link, mut link_tasks) = start_link(&identity, membership, &machine_id, &clock, &entropy, &shutdown)?;
-    let key = membership.hub_key()?;
-    let blobs = Blobs::new(link.bulk.clone(), link.bulk_up.clone(), clock.clone());
-    let logs = LogBook::new(clock.clone());
+    let (tls, presented) = watch::channel(Arc::new(join::mutual_tls(&base.identity, &base.clock)?));
+    let (link, mut link_tasks) = start_link(&base, membership, presented, &shutdown)?;
+    let blobs = Blobs::new(link.bulk.clone(), link.bulk_up.clone(), base.clock.clone());
+    let logs = LogBook::new(base.clock.clone());
     let usage = UsageBook::default();
     let settings = cache::Settings {
         limit: config.cache_bytes,
         target: facts.target.clone(),
         key: key.clone(),
-        cluster: membership.answer.cluster.clone(),
+        cluster: cluster.clone(),
         node: node.clone(),
     };
-    let cache = Cache::open(&config.join.data_dir, settings, clock.clone()).map_err(RunError::Cache)?;
-    let volumes = Volumes::new(&config.join.data_dir, &config.host_paths, identity.sealing_secret()?);
+    let parts = engine::Parts {
+        runtime,
+        cache: Cache::open(&config.join.data_dir, settings, base.clock.clone()).map_err(RunError::Cache)?,
+        blobs: blobs.clone(),
+        volumes: Volumes::new(&config.join.data_dir, &config.host_paths, base.identity.sealing_secret()?),
+        logs: logs.clone(),
+        usage: usage.clone(),
+    };
     let (happened, happenings) = mpsc::channel(engine::QUEUE);
-    let parts =
-        engine::Parts { runtime, cache, blobs: blobs.clone(), volumes, logs: logs.clone(), usage: usage.clone() };
-    let engine = Engine::new(parts, happened);
     let (applied, applied_seen) = watch::channel(Stamp::default());
     let mut agent = Agent::new(agent::Parts {
         params: config.params,
-        clock: clock.clone(),
-        entropy,
+        clock: base.clock.clone(),
+        entropy: base.entropy.clone(),
         ledger,
-        engine,
+        engine: Engine::new(parts, happened),
         facts,
         data_dir: config.join.data_dir.clone(),
         key: key.clone(),
-        topic: Topic::new(&membership.answer.cluster, &node, Leaf::Desired).to_string(),
+        topic: Topic::new(&cluster, &node, Leaf::Desired).to_string(),
         out: link.control.clone(),
         applied,
     });
     agent.recall(memory);
 
-    let streams = Streams::new(logs, clock.clone(), link.bulk.clone());
-    let bulk = tokio::spawn(read_bulk(link.incoming, key, blobs, streams));
-    let pulse = Pulse {
-        clock,
+    // Dropped, and so aborted, at the end.
+    let mut beside = tokio::task::JoinSet::new();
+    let streams = Streams::new(logs, base.clock.clone(), link.bulk);
+    beside.spawn(read_bulk(link.incoming, key, blobs.clone(), streams));
+    beside.spawn(metrics::beat(Pulse {
+        clock: base.clock.clone(),
         usage,
         applied: applied_seen,
         up: link.up.clone(),
         out: link.control,
         shutdown: shutdown.clone(),
-    };
-    let heart = tokio::spawn(metrics::beat(pulse));
-    let inputs = agent::Inputs { happenings, desired: link.desired, up: link.up, heard: link.heard, shutdown };
-    agent.run(inputs).await;
-    // Guests end with the agent's state; the ledger keeps them desired.
+    }));
+    let (clock, data_dir) = (base.clock.clone(), config.join.data_dir.clone());
+    let renewal = renew::Renewal { identity: base.identity, data_dir, clock, blobs, tls, shutdown: shutdown.clone() };
+    beside.spawn(renewal.run());
+    agent.run(agent::Inputs { happenings, desired: link.desired, up: link.up, heard: link.heard, shutdown }).await;
+    // Guests ended with the agent's state; the ledger keeps them desired.
     while link_tasks.join_next().await.is_some() {}
-    bulk.abort();
-    heart.abort();
     tracing::info!("stopped");
     Ok(())
 }
@@ -226,26 +236,24 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
 }
 
 fn start_link(
-    identity: &Identity,
+    base: &Base,
     membership: &Membership,
-    machine_id: &str,
-    clock: &Clock,
-    entropy: &Entropy,
+    tls: watch::Receiver<Arc<rustls::ClientConfig>>,
     shutdown: &CancellationToken,
 ) -> Result<(link::Link, tokio::task::JoinSet<()>), RunError> {
     let (host, port) = membership.broker()?;
     let settings = link::Settings {
         host,
         port,
-        tls: Arc::new(join::mutual_tls(identity, clock)?),
+        tls,
         cluster: membership.answer.cluster.clone(),
-        node: identity.node.clone(),
+        node: base.identity.node.clone(),
         bulk: membership.answer.bulk,
-        boot: clock.boot(),
-        machine_id: machine_id.to_owned(),
-        process: entropy.number(),
+        boot: base.clock.boot(),
+        machine_id: base.machine_id.clone(),
+        process: base.entropy.number(),
     };
-    Ok(link::start(settings, clock, entropy, shutdown))
+    Ok(link::start(settings, &base.clock, &base.entropy, shutdown))
 }
 
 /// The reader of the bulk topics: nothing passes that the hub did not sign for that very topic.

@@ -9,7 +9,7 @@ use protocol::desired::Stop;
 use protocol::event::Severity;
 use protocol::pod::{ContainerSpec, ImageResolution, PodSpec};
 use protocol::reported::PodReport;
-use protocol::{BootId, Digest, PodUid};
+use protocol::{BootId, ContainerName, Digest, PodUid};
 
 use crate::container::{Cause, Container, ExitReason, Outcome, PostStart, Run, Running, State, Step};
 use crate::image::{ImageId, Images, Trouble};
@@ -93,7 +93,8 @@ impl Node {
 
     fn admit(&mut self, listing: &Listing, records: &mut impl FnMut(PodUid) -> Option<PodRecord>, now: Now) {
         let uid = listing.uid;
-        if !self.pods.contains_key(&uid) {
+        let known = self.pods.contains_key(&uid);
+        if !known {
             match (&listing.spec, listing.stop) {
                 (Some(spec), _) => {
                     let pod = match records(uid) {
@@ -111,6 +112,7 @@ impl Node {
                 (None, None) => {}
             }
         }
+        let before = known.then(|| self.pods.get(&uid).map(|pod| pod.spec.clone())).flatten();
         let Some(pod) = self.pods.get_mut(&uid) else { return };
         pod.listed = true;
         pod.resume(Why::Unlisted);
@@ -121,6 +123,7 @@ impl Node {
             let message = error.to_string();
             self.notes.push(pod_note(uid, None, Severity::Warning, "FailedSync", message, now));
         }
+        self.note_obstacles(uid, before.as_deref(), now);
         if let (Some(stop), Some(pod)) = (listing.stop, self.pods.get_mut(&uid)) {
             // Each message repeats the grace; the nearest deadline stands (`Pod::end`), so a repeat
             // cannot prolong it.
@@ -401,6 +404,16 @@ impl Node {
         self.notes.push(pod_note(at.pod, Some(at), severity, reason, message, now));
     }
 
+    /// Tells what the hub could not resolve for a container, once for each new text.
+    fn note_obstacles(&mut self, uid: PodUid, before: Option<&PodSpec>, now: Now) {
+        let Some(pod) = self.pods.get(&uid) else { return };
+        let told: BTreeSet<String> = before.into_iter().flat_map(obstacles).map(|(_, text)| text).collect();
+        let fresh: Vec<_> = obstacles(&pod.spec).filter(|(_, text)| !told.contains(text)).collect();
+        for (container, text) in fresh {
+            self.note(&At { pod: uid, container }, Severity::Warning, "Failed", text, now);
+        }
+    }
+
     /// Tells every container that uses an image.
     fn note_image(
         &mut self,
@@ -429,6 +442,20 @@ impl Node {
         }
         users
     }
+}
+
+/// What keeps the containers of a pod from starting, as the hub told.
+fn obstacles(spec: &PodSpec) -> impl Iterator<Item = (ContainerName, String)> {
+    spec.init_containers.iter().chain(&spec.containers).filter_map(|container| {
+        let text = match (&container.config_error, &container.resolution) {
+            (Some(error), _) => format!("Error: {error}"),
+            (None, ImageResolution::Unresolved { message }) => {
+                format!("Failed to pull image \"{}\": {message}", container.image)
+            }
+            (None, ImageResolution::Resolved(_)) => return None,
+        };
+        Some((container.name.clone(), text))
+    })
 }
 
 fn pod_note(pod: PodUid, at: Option<&At>, severity: Severity, reason: &'static str, message: String, now: Now) -> Note {

@@ -402,6 +402,17 @@ fn what_cannot_start_says_why() {
 }
 
 #[test]
+fn an_obstacle_is_told_once() {
+    let spec = with_app(Always, |app| app.config_error = Some("configmap \"x\" not found".into()));
+    let mut story = Story::new(spec);
+    story.happen("list");
+    story.happen("env");
+    story.happen("list");
+    let told: Vec<String> = story.node.take_notes().into_iter().map(|note| note.message).collect();
+    assert_eq!(told, ["Error: configmap \"x\" not found"]);
+}
+
+#[test]
 fn a_resolved_body_ends_the_wait() {
     let spec = with_app(Always, |app| app.resolution = ImageResolution::Unresolved { message: "unknown".into() });
     check(
