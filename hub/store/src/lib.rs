@@ -13,10 +13,11 @@
 //!
 //! ```text
 //! state     entries, revision, and Draft: which commits hold, and what they change (pure)
-//! history   the bounded log behind watches (pure)        watch    a reader of it that can wait
-//! memory    State behind a lock
-//! redb      State behind a lock, written by one thread:  writer   group commit, relaxed writes
-//!                                                        disk     the file: tables, errors, reopening
+//! history   the bounded log behind watches (pure)
+//! shared    the state behind a lock: Publisher changes it, Reader reads it, Watch waits for changes
+//! memory    a Publisher, called directly
+//! redb      a Publisher, owned by one thread:   writer   group commit, relaxed writes
+//!                                               disk     the file: tables, errors, reopening
 //! ```
 //! Both backends answer reads from memory: a hub's objects are small (about 2 KB each), a read costs
 //! no page, and a full or broken disk stops writes only.
@@ -24,7 +25,7 @@
 mod state;
 
 mod history;
-mod watch;
+mod shared;
 
 pub mod memory;
 
@@ -33,7 +34,7 @@ pub mod redb;
 use std::future::Future;
 
 pub use history::HistoryLimits;
-pub use watch::Watch;
+pub use shared::Watch;
 
 /// The number of a change. 0 stands before the first.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use crate::history::HistoryLimits;
+use crate::shared::{Publisher, Reader, Watch};
 use crate::state::State;
-use crate::watch::{Publisher, Reader, Watch};
 use crate::{Entry, Op, Page, Revision, Store, StoreError, Write};
 
 #[derive(Debug)]

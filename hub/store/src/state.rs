@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::history::{History, HistoryLimits};
-use crate::{Change, Entry, Expect, Op, Page, Revision, StoreError};
+use crate::{Change, Entry, Expect, Op, Revision, StoreError};
 
 #[derive(Debug)]
 pub(crate) struct State {
@@ -32,7 +32,8 @@ impl State {
         self.entries.get(key)
     }
 
-    pub(crate) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Page {
+    /// The entries of a page, and how many are left after it. See [`crate::Store::list`].
+    pub(crate) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> (Vec<Arc<Entry>>, u64) {
         let start = match after {
             Some(after) if after >= prefix => Bound::Excluded(after),
             Some(_) | None => Bound::Included(prefix),
@@ -43,9 +44,8 @@ impl State {
             .take_while(|(key, _)| key.starts_with(prefix))
             .map(|(_, entry)| entry);
         let limit = if limit == 0 { usize::MAX } else { limit };
-        let entries = range.by_ref().take(limit).map(|entry| Entry::clone(entry)).collect();
-        let remaining = range.count() as u64;
-        Page { entries, revision: self.revision, more: remaining > 0, remaining }
+        let entries = range.by_ref().take(limit).cloned().collect();
+        (entries, range.count() as u64)
     }
 
     /// A place to try commits before they happen.
@@ -222,9 +222,9 @@ mod tests {
     fn pages_cover_a_prefix_once() {
         let state = state(&["a", "p/1", "p/2", "p/3", "q"]);
         let keys = |after, limit| {
-            let page = state.list("p/", after, limit);
-            let keys: Vec<String> = page.entries.into_iter().map(|entry| entry.key).collect();
-            format!("{} +{}", keys.join(" "), page.remaining)
+            let (entries, remaining) = state.list("p/", after, limit);
+            let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+            format!("{} +{remaining}", keys.join(" "))
         };
         assert_eq!(keys(None, 0), "p/1 p/2 p/3 +0");
         assert_eq!(keys(None, 2), "p/1 p/2 +1");

@@ -26,6 +26,7 @@ mod version;
 
 mod completion;
 
+mod duration;
 mod target;
 
 /// The commands beside `hub serve`.

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::duration::seconds;
 use crate::client::Call;
 use crate::connect::Connect;
 use crate::output::{DataFormat, print};
@@ -31,8 +32,8 @@ struct Create {
     #[arg(long)]
     node: Option<String>,
 
-    /// Seconds until it expires [default: a day]
-    #[arg(long, value_name = "SECONDS")]
+    /// How long it can be used, such as 30m or 7d [default: a day]
+    #[arg(long, value_name = "DURATION", value_parser = seconds)]
     ttl: Option<u64>,
 
     /// Good for any number of nodes until it expires

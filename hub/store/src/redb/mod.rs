@@ -14,8 +14,8 @@ use std::thread::JoinHandle;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::history::HistoryLimits;
+use crate::shared::{Publisher, Reader, Watch};
 use crate::state::State;
-use crate::watch::{Publisher, Reader, Watch};
 use crate::{Entry, Op, Page, Revision, Store, StoreError, Write};
 use disk::Disk;
 use writer::{Job, Reply};

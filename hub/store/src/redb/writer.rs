@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::disk::{Disk, Failure};
+use crate::shared::Publisher;
 use crate::state::Draft;
-use crate::watch::Publisher;
 use crate::{Op, Revision, StoreError, Write};
 
 /// Revisions are reserved on disk this many at a time: one extra number in a write that happens
@@ -70,15 +70,16 @@ impl Writer {
                 }
             };
             tokio::select! {
+                // The timer first: a queue that never runs dry must not keep relaxed changes from the disk.
                 biased;
-                received = queue.recv_many(&mut jobs, BATCH) => match received {
-                    0 => break,
-                    _ => self.work(&mut jobs),
-                },
                 () = due => {
                     flush = None;
                     self.write_relaxed();
                 }
+                received = queue.recv_many(&mut jobs, BATCH) => match received {
+                    0 => break,
+                    _ => self.work(&mut jobs),
+                },
             }
             if self.unwritten.is_empty() {
                 flush = None;

@@ -69,7 +69,13 @@ impl Reader {
     }
 
     pub(crate) fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Page {
-        self.read().list(prefix, after, limit)
+        let (revision, (entries, remaining)) = {
+            let state = self.read();
+            (state.revision(), state.list(prefix, after, limit))
+        };
+        // Values are copied after the lock is gone: a list of everything must not hold up a commit.
+        let entries = entries.into_iter().map(|entry| Entry::clone(&entry)).collect();
+        Page { entries, revision, more: remaining > 0, remaining }
     }
 
     pub(crate) fn watch(&self, prefix: &str, from: Revision) -> Result<Watch, StoreError> {
