@@ -8,6 +8,7 @@
 //! write      create, update, patch, delete                       pods, logs  what only pods have
 //! accounts   tokens and reviews of oneself                       about     discovery, version, metrics
 //! scale      one number of a kind that has replicas              openapi   what fields there are
+//! leases     of nodes, made from their heartbeats
 //! ```
 //! One set of handlers serves every row of the kinds' table; [`dispatch`] chooses among them.
 
@@ -16,6 +17,7 @@ mod accounts;
 mod answer;
 mod auth;
 mod body;
+mod leases;
 pub mod listener;
 mod logs;
 mod negotiate;
@@ -29,6 +31,7 @@ mod watch;
 mod write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -40,6 +43,7 @@ use hub_core::kinds::{Resource, Scope, Subresource, find};
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::controllers::node_health::NodeHeartbeats;
 use crate::fleet::Fleet;
 use crate::objects::Objects;
 use crate::pki::Authenticator;
@@ -59,6 +63,9 @@ pub struct Parts {
     pub authenticator: Authenticator,
     pub clock: Clock,
     pub fleet: Fleet,
+    pub heartbeats: Arc<NodeHeartbeats>,
+    /// Silence that makes a node lost: what its lease says.
+    pub node_grace: Duration,
     pub counters: Arc<JoinCounters>,
     /// Ends what would otherwise never end: watches and followed logs.
     pub stop: CancellationToken,

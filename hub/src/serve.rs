@@ -184,7 +184,7 @@ impl Hub {
             },
         };
         let fleet = Fleet::start(parts).await?;
-        let controllers = Controllers::start(objects.clone(), world, heartbeats, controllers_config(&config));
+        let controllers = Controllers::start(objects.clone(), world, heartbeats.clone(), controllers_config(&config));
 
         let (stop_api, serving) = (CancellationToken::new(), TaskTracker::new());
         let parts = api::Parts {
@@ -192,6 +192,8 @@ impl Hub {
             authenticator: pki.authenticator(),
             clock: clock.clone(),
             fleet: fleet.clone(),
+            heartbeats: heartbeats.clone(),
+            node_grace: config.node_grace,
             counters: join.counters().clone(),
             stop: stop_api.clone(),
         };

@@ -11,12 +11,18 @@ use serde_json::{Value, json};
 use super::answer::{Failure, json};
 use super::negotiate::{Form, include};
 use super::params::continue_token;
-use super::{Api, Call};
+use super::{Api, Call, leases};
 use crate::objects::{List, ListOptions};
 
 pub(super) fn get(api: &Api, call: &Call, name: &str) -> Result<Response, Failure> {
     let form = form(call)?;
-    let object = api.objects().get(call.resource, call.namespace.as_deref().unwrap_or_default(), name)?;
+    let namespace = call.namespace.as_deref().unwrap_or_default();
+    let object = match api.objects().get(call.resource, namespace, name) {
+        Ok(object) => object,
+        Err(error) => {
+            leases::of_node(api, call.resource, namespace, name).filter(|_| error.code == 404).ok_or(error)?
+        }
+    };
     Ok(one(api, call.resource, object, form, StatusCode::OK))
 }
 
@@ -49,7 +55,11 @@ pub(super) fn list(api: &Api, call: &Call) -> Result<Response, Failure> {
         limit: usize::try_from(params.number("limit")?.unwrap_or(0)).unwrap_or(usize::MAX),
         resume: params.resume(&prefix)?,
     };
-    let list = api.objects().list(resource, &options)?;
+    let mut list = api.objects().list(resource, &options)?;
+    if list.resume.is_none() {
+        let synthetic = leases::of_all_nodes(api, resource, call.namespace.as_deref());
+        list.items.extend(synthetic.into_iter().filter(|lease| options.filter.matches(lease)));
+    }
     let meta = list_meta(&list);
     let value = match form {
         Form::Whole => {

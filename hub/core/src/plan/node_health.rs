@@ -246,6 +246,10 @@ fn conditions(node: &Node, ready: &str, now: Timestamp) -> Vec<NodeCondition> {
         if condition.status != ready {
             condition.last_transition_time = Some(Time(now));
         }
+        // Heartbeats themselves are not written down: this is the last one that changed anything.
+        if ready == "True" || condition.last_heartbeat_time.is_none() {
+            condition.last_heartbeat_time = Some(Time(now));
+        }
         condition.status = ready.to_owned();
         condition.last_heartbeat_time = Some(Time(now));
         condition.reason = Some(reason.to_owned());
