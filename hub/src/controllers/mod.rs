@@ -31,11 +31,12 @@ mod recorder;
 #[cfg(test)]
 mod tests;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hub_core::kinds::{self, Resource};
 use hub_core::object::Object;
 use hub_core::plan::node_health::Settings;
@@ -44,7 +45,7 @@ use hub_store::Revision;
 use k8s_openapi::jiff::Timestamp;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, error, warn};
 
 use crate::objects::Objects;
 use key::Key;
@@ -165,7 +166,28 @@ async fn listen(context: Arc<Context>, stop: CancellationToken) {
 }
 
 async fn work(context: &Context, key: Key) {
-    let result = match &key {
+    // A bug about one object must not end the care for all others.
+    let outcome = match AssertUnwindSafe(reconcile(context, &key)).catch_unwind().await {
+        Ok(Ok(outcome)) => outcome,
+        // Somebody was quicker, or it is gone: looking again tells.
+        Ok(Err(error)) if error.is_race() => {
+            debug!(?key, error = &error as &dyn std::error::Error, "lost a race");
+            Outcome::Failed
+        }
+        Ok(Err(error)) => {
+            warn!(?key, error = &error as &dyn std::error::Error, "will try again");
+            Outcome::Failed
+        }
+        Err(_) => {
+            error!(?key, "a controller panicked");
+            Outcome::Failed
+        }
+    };
+    context.queue.done(key, outcome);
+}
+
+async fn reconcile(context: &Context, key: &Key) -> Result<Outcome, StepError> {
+    match key {
         Key::Deployment(name) => deployment::reconcile(context, name).await,
         Key::ReplicaSet(name) => replica_set::reconcile(context, name).await,
         Key::Scheduling => scheduler::reconcile(context).await,
@@ -173,20 +195,7 @@ async fn work(context: &Context, key: Key) {
         Key::Garbage(object) => garbage::reconcile(context, object).await,
         Key::Namespace(name) => namespace::reconcile(context, name).await,
         Key::Expiry => expiry::reconcile(context).await,
-    };
-    let outcome = match result {
-        Ok(outcome) => outcome,
-        // Somebody was quicker, or it is gone: looking again tells.
-        Err(error) if error.is_race() => {
-            debug!(?key, error = &error as &dyn std::error::Error, "lost a race");
-            Outcome::Failed
-        }
-        Err(error) => {
-            warn!(?key, error = &error as &dyn std::error::Error, "will try again");
-            Outcome::Failed
-        }
-    };
-    context.queue.done(key, outcome);
+    }
 }
 
 /// A step of an executor that did not work.
@@ -206,7 +215,8 @@ impl StepError {
     }
 
     fn is_race(&self) -> bool {
-        matches!(self.source.code, 404 | 409)
+        let is_going = self.source.causes.iter().any(|cause| cause.reason == "NamespaceTerminating");
+        matches!(self.source.code, 404 | 409) || is_going
     }
 }
 

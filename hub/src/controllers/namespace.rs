@@ -1,5 +1,9 @@
 //! Namespaces: one that is going is emptied; one that stays has its default account.
 
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use hub_core::kinds::Subresource;
 use hub_core::object::Object;
 use hub_core::plan::namespace::{self as plan, Content, FINALIZER, Step};
 use serde_json::{Value, json};
@@ -8,8 +12,9 @@ use super::queue::Outcome;
 use super::world::Record;
 use super::{Context, StepError, row};
 use crate::objects::{Changed, DeleteOptions, WriteOptions};
-use hub_core::kinds::Subresource;
 
+/// Deletions under way at a time: they share one fsync.
+const DELETIONS: usize = 64;
 /// Every namespace has it; pods that name no account get it.
 const ACCOUNT: &str = "default";
 
@@ -20,7 +25,7 @@ pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Outcome, 
         context.caught_up().await;
     }
     let contents = context.world.in_namespace(name);
-    let content = |record: &std::sync::Arc<Record>| match record.metadata().deletion_timestamp {
+    let content = |record: &Arc<Record>| match record.metadata().deletion_timestamp {
         Some(_) => Content::Going,
         None => Content::Staying,
     };
@@ -32,8 +37,11 @@ pub(super) async fn reconcile(context: &Context, name: &str) -> Result<Outcome, 
                 namespace.set(&["status", "phase"], "Terminating");
             })
             .await?;
-            for record in contents.iter().filter(|record| record.metadata().deletion_timestamp.is_none()) {
-                delete(context, record).await?;
+            let is_staying = |record: &&Arc<Record>| record.metadata().deletion_timestamp.is_none();
+            let staying: Vec<&Arc<Record>> = contents.iter().filter(is_staying).collect();
+            for some in staying.chunks(DELETIONS) {
+                let results = join_all(some.iter().map(|record| delete(context, record))).await;
+                results.into_iter().collect::<Result<(), _>>()?;
             }
         }
         // Each of them tells when it is gone.

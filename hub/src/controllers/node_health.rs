@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use futures_util::future::join_all;
 use hub_core::kinds::{Resource, Subresource};
 use hub_core::object::Object;
 use hub_core::plan::node_health::{self as plan, Caution, Eviction, How, Input, NodeChange, Observed, PodName, Told};
@@ -27,6 +28,8 @@ use crate::objects::{Changed, DeleteOptions, WriteOptions};
 const COMPONENT: &str = "node-controller";
 /// Between looks. A second is little beside a grace of 20 s, and one look is cheap.
 const PERIOD: Duration = Duration::from_secs(1);
+/// Pods evicted at a time: they share one fsync.
+const EVICTIONS: usize = 64;
 /// When the time of day runs so far ahead of the clock that stands still in suspend, we were asleep
 /// (or someone set the time, which costs one grace).
 const ASLEEP: Duration = Duration::from_secs(5);
@@ -153,8 +156,9 @@ pub(super) async fn reconcile(context: &Context) -> Result<Outcome, StepError> {
     for pod in &plan.ready_again {
         failed = work.set_ready(pod, ("False", "True"), None).await.err().or(failed);
     }
-    for eviction in &plan.evictions {
-        failed = work.evict(eviction).await.err().or(failed);
+    for some in plan.evictions.chunks(EVICTIONS) {
+        let results = join_all(some.iter().map(|eviction| work.evict(eviction))).await;
+        failed = results.into_iter().find_map(Result::err).or(failed);
     }
     let vouches = plan.unready.len() + plan.ready_again.len();
     if plan.nodes.len() + vouches + plan.evictions.len() > 0 {

@@ -3,10 +3,10 @@
 //! Node, address and condition of a pod are one durable write. A pod that somebody bound by hand gets
 //! its address afterwards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -29,6 +29,8 @@ use crate::objects::{Changed, WriteOptions};
 const COMPONENT: &str = "default-scheduler";
 /// Bindings written at a time: they share one fsync.
 const BINDINGS: usize = 64;
+/// An event that says again why a pod waits: events expire, and the pod may wait for long.
+const REMIND: Duration = Duration::from_secs(300);
 /// When to try again while there is no address left: pods end.
 const NO_ADDRESS: Duration = Duration::from_secs(5);
 
@@ -39,6 +41,8 @@ pub(super) struct Memory {
     addresses: Mutex<Option<AddressPool>>,
     /// By uid, nodes of pods that are bound but may not be shown so yet.
     bound: Mutex<BTreeMap<String, String>>,
+    /// By uid, when the event of a refusal was last recorded; of waiting pods only.
+    told: Mutex<BTreeMap<String, Instant>>,
 }
 
 pub(super) async fn reconcile(context: &Context) -> Result<Outcome, StepError> {
@@ -46,6 +50,7 @@ pub(super) async fn reconcile(context: &Context) -> Result<Outcome, StepError> {
     let is_live = |pod: &&Arc<Pod>| !pods::is_finished(pod) && pod.metadata.deletion_timestamp.is_none();
     let live: Vec<&Arc<Pod>> = all.iter().filter(is_live).collect();
     let waiting: Vec<&Pod> = live.iter().filter(|pod| is_waiting(pod)).map(|pod| &***pod).collect();
+    context.scheduler.forget_placed(&waiting);
     let by_hand: Vec<&Pod> =
         live.iter().filter(|pod| pods::node_name(pod).is_some() && !has_address(pod)).map(|pod| &***pod).collect();
     if waiting.is_empty() && by_hand.is_empty() {
@@ -55,8 +60,10 @@ pub(super) async fn reconcile(context: &Context) -> Result<Outcome, StepError> {
     let decisions = decide(context, &all, &waiting);
     let mut works = Vec::new();
     let mut short = false;
+    let by_uid: BTreeMap<&str, &Pod> =
+        waiting.iter().filter_map(|pod| Some((pod.metadata.uid.as_deref()?, *pod))).collect();
     for decision in decisions {
-        let Some(pod) = waiting.iter().find(|pod| pod.metadata.uid.as_deref() == Some(&decision.uid)) else { continue };
+        let Some(pod) = by_uid.get(decision.uid.as_str()).copied() else { continue };
         match &decision.outcome {
             Err(unplaced) => works.push(Work::Refuse { pod, why: unplaced.clone() }),
             Ok(node) => match addresses.take() {
@@ -120,11 +127,27 @@ impl Memory {
         *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = Some(pool);
     }
 
+    /// Whether it is time to tell of a refusal again; notes that it is told.
+    fn tell(&self, uid: &str, now: Instant) -> bool {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = told.get(uid).is_none_or(|last| now.saturating_duration_since(*last) >= REMIND);
+        if is_due {
+            told.insert(uid.to_owned(), now);
+        }
+        is_due
+    }
+
+    fn forget_placed(&self, waiting: &[&Pod]) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting: BTreeSet<&str> = waiting.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        told.retain(|uid, _| waiting.contains(uid.as_str()));
+    }
+
     /// What was decided for pods that still look unbound.
     fn still_unseen(&self, waiting: &[&Pod]) -> BTreeMap<String, String> {
         let mut bound = self.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_waiting = |uid: &String| waiting.iter().any(|pod| pod.metadata.uid.as_ref() == Some(uid));
-        bound.retain(|uid, _| is_waiting(uid));
+        let waiting: BTreeSet<&str> = waiting.iter().filter_map(|pod| pod.metadata.uid.as_deref()).collect();
+        bound.retain(|uid, _| waiting.contains(uid.as_str()));
         bound.clone()
     }
 
@@ -176,11 +199,17 @@ fn place_at(pod: &mut Object, address: Ipv4Addr, now: i64) {
     set_scheduled(pod, json!({"type": "PodScheduled", "status": "True"}), now);
 }
 
-/// Says in the pod's condition why it waits; once, until the reason changes.
+/// Says why a pod waits: in its condition when the reason changes, in an event now and then too.
 async fn refuse(context: &Context, pod: &Pod, message: &str) -> Result<(), StepError> {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let said = conditions.filter(|condition| condition.type_ == "PodScheduled").find_map(|c| c.message.as_deref());
-    if said == Some(message) {
+    let is_new = said != Some(message);
+    let is_due =
+        context.scheduler.tell(pod.metadata.uid.as_deref().unwrap_or_default(), context.objects.clock().monotonic());
+    if is_new || is_due {
+        record(context, pod, Severity::Warning, "FailedScheduling", message.to_owned());
+    }
+    if !is_new {
         return Ok(());
     }
     let now = context.objects.clock().unix_seconds();
@@ -189,9 +218,7 @@ async fn refuse(context: &Context, pod: &Pod, message: &str) -> Result<(), StepE
         set_scheduled(current, condition.clone(), now);
         Ok(())
     };
-    modify(context, pod, Subresource::Status, "explain", write).await?;
-    record(context, pod, Severity::Warning, "FailedScheduling", message.to_owned());
-    Ok(())
+    modify(context, pod, Subresource::Status, "explain", write).await
 }
 
 /// Replaces the PodScheduled condition; its transition time stays while its status does.
