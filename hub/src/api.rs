@@ -94,7 +94,7 @@ impl Api {
             .route("/version", get(about::version))
             .route("/healthz", get(about::healthy))
             .route("/livez", get(about::healthy))
-            .route("/readyz", get(about::healthy))
+            .route("/readyz", get(about::ready))
             .route("/metrics", get(about::metrics))
             .fallback(serve)
             .with_state(self.clone())

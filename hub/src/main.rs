@@ -19,6 +19,8 @@ struct Program {
 enum Command {
     /// Run the hub until it is told to stop
     Serve(Box<Settings>),
+    /// Make a certificate for an MQTT broker of your own (hub serve --mqtt)
+    BrokerCertificate(hub::broker::certificate::Wish),
     #[command(flatten)]
     Client(hub_cli::Command),
 }
@@ -26,6 +28,13 @@ enum Command {
 fn main() -> ExitCode {
     match Program::parse().command {
         Command::Client(command) => hub_cli::run(command, Program::command()),
+        Command::BrokerCertificate(wish) => match broker_certificate(&wish) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("hub: {error:#}");
+                ExitCode::FAILURE
+            }
+        },
         Command::Serve(settings) => match serve(*settings) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
@@ -34,6 +43,14 @@ fn main() -> ExitCode {
             }
         },
     }
+}
+
+fn broker_certificate(wish: &hub::broker::certificate::Wish) -> anyhow::Result<()> {
+    let now = protocol::UnixMillis(hub::clock::Clock::system().unix_millis());
+    for path in hub::broker::certificate::write(wish, now)? {
+        println!("{}", path.display());
+    }
+    Ok(())
 }
 
 fn serve(settings: Settings) -> anyhow::Result<()> {

@@ -18,7 +18,7 @@ fn mosquitto(program: &Path, folder: &Path, keys: &Path, port: u16) -> Result<Pr
         "listener {port} 127.0.0.1\ncafile {}\ncertfile {}\nkeyfile {}\nrequire_certificate true\n\
          use_identity_as_username true\nuse_username_as_clientid true\nallow_anonymous false\n\
          max_packet_size 262144\nmax_queued_messages 100000\nuser root\nacl_file {}\n",
-        key("ca.pem"),
+        key("ca.crt"),
         key("broker.pem"),
         key("broker.key"),
         folder.join("acl").display(),
@@ -46,7 +46,10 @@ fn the_stories_hold_on_mosquitto() -> Result<()> {
     let port = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     {
         let mut first = Cluster::start(HubOptions { args: vec![], folder: Some(folder.path().to_owned()) })?;
-        first.hub.cli(&["broker-certificate", "--name", "127.0.0.1"]).context("no certificate for the broker")?;
+        first
+            .hub
+            .cli(&["broker-certificate", "--data-dir", &first.hub.data.display().to_string(), "--name", "127.0.0.1"])
+            .context("no certificate for the broker")?;
         first.hub.process.terminate(SOON)?;
     }
     let mut broker = mosquitto(&program, &folder.path().join("broker"), &folder.path().join("hub/keys"), port)?;

@@ -28,6 +28,18 @@ pub(super) async fn healthy() -> &'static str {
     "ok"
 }
 
+/// Whether nodes can be spoken to, and if not, why.
+pub(super) async fn ready(State(api): State<Api>) -> Response {
+    match api.parts.fleet.ready() {
+        Ok(()) => "ok".into_response(),
+        Err(why) => {
+            let causes = std::iter::successors(std::error::Error::source(&why), |error| error.source());
+            let text = causes.fold(why.to_string(), |text, cause| format!("{text}: {cause}"));
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
+    }
+}
+
 /// Counts in Prometheus' text format.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let mut text = String::from("# HELP wherry_objects Objects in the store.\n# TYPE wherry_objects gauge\n");

@@ -3,13 +3,14 @@
 //! ```text
 //! embedded   a broker in this process, its accept loop ours: certificates, limits, access
 //! acl        who may touch which topic                       admission  how many may be at the door
-//! external   a broker of someone else's, the hub a client of it
+//! external   a broker of someone else's, the hub a client of it      certificate  what such a broker serves with
 //! ```
 //! Both are a [`Broker`] and a stream of [`LinkEvent`]s. Nothing relies on what a broker keeps: after
 //! each [`LinkEvent::Up`] and [`LinkEvent::Lost`] the fleet publishes and reads everything again.
 
 pub mod acl;
 mod admission;
+pub mod certificate;
 pub mod embedded;
 pub mod external;
 

@@ -4,6 +4,8 @@
 //! that the node itself reported, until a person confirms the removal by annotating the Node with
 //! [`REMOVE_ANNOTATION`].
 
+use std::collections::BTreeMap;
+
 use hub_core::fleet::publication::Item;
 use hub_store::{Expect, Op, Store as _, StoreError, Write};
 use protocol::{Digest, NodeName, PodUid};
@@ -21,12 +23,10 @@ pub(super) fn key(node: &NodeName) -> String {
 
 /// The adopted pods of a node; `None` while a restored hub has not heard all that the node runs.
 pub(super) fn items(context: &Context, node: &NodeName) -> Result<Option<Vec<Item>>, StoreError> {
-    let adopted = match context.store().get(&key(node))? {
-        Some(entry) => decode(&entry.value),
-        None if context.start == Start::Usual => return Ok(Some(Vec::new())),
-        None if context.nodes.with(node, |state| state.collector.is_complete() && state.is_live) => Vec::new(),
-        None => return Ok(None),
-    };
+    if context.start != Start::Usual && !context.nodes.with(node, |state| state.is_adopted) {
+        return Ok(None);
+    }
+    let adopted = read(context, node)?;
     if is_removal_confirmed(context, node) {
         return Ok(Some(Vec::new()));
     }
@@ -46,7 +46,7 @@ pub(super) async fn adopt(context: &Context, node: &NodeName) {
     if context.start == Start::Usual || !context.world.is_synced() {
         return;
     }
-    if context.store().get(&key(node)).is_ok_and(|entry| entry.is_some()) {
+    if context.nodes.with(node, |state| state.is_adopted) {
         return;
     }
     let heard: Option<Vec<(PodUid, Digest)>> = context.nodes.with(node, |state| {
@@ -55,20 +55,34 @@ pub(super) async fn adopt(context: &Context, node: &NodeName) {
     });
     let Some(mut unknown) = heard else { return };
     unknown.retain(|(uid, _)| context.world.by_uid(&uid.to_string()).is_none());
-    let op = Op::Put { key: key(node), value: encode(&unknown), expect: Expect::Anything };
-    match context.store().commit(vec![op], Write::Durable).await {
-        Ok(_) if unknown.is_empty() => {}
-        Ok(_) => {
-            info!(%node, pods = unknown.len(), "node runs pods that the restored hub does not know");
-            let message = format!(
-                "{} pods run here that the restored hub does not know; they go on until: kubectl annotate node {node} {REMOVE_ANNOTATION}=true",
-                unknown.len()
-            );
-            context.tell(node, "UnknownPods", message);
-        }
-        Err(error) => warn!(%node, error = &error as &dyn std::error::Error, "cannot keep what the node runs"),
+    if let Err(error) = keep(context, node, &unknown).await {
+        warn!(%node, error = &error as &dyn std::error::Error, "cannot keep what the node runs");
+        return; // Its next report, or the next look at everything, tries again.
     }
+    context.nodes.with(node, |state| state.is_adopted = true);
     context.desired.mark(node);
+    if unknown.is_empty() {
+        return;
+    }
+    info!(%node, pods = unknown.len(), "node runs pods that the restored hub does not know");
+    let message = format!(
+        "{} pods run here that the restored hub does not know; they go on until: kubectl annotate node {node} {REMOVE_ANNOTATION}=true",
+        unknown.len()
+    );
+    context.tell(node, "UnknownPods", message);
+}
+
+/// With those of a restore before.
+async fn keep(context: &Context, node: &NodeName, unknown: &[(PodUid, Digest)]) -> Result<(), StoreError> {
+    let mut all: BTreeMap<PodUid, Digest> = read(context, node)?.into_iter().collect();
+    all.extend(unknown.iter().copied());
+    let value = encode(&all.into_iter().collect::<Vec<_>>());
+    let op = Op::Put { key: key(node), value, expect: Expect::Anything };
+    context.store().commit(vec![op], Write::Durable).await.map(drop)
+}
+
+fn read(context: &Context, node: &NodeName) -> Result<Vec<(PodUid, Digest)>, StoreError> {
+    Ok(context.store().get(&key(node))?.map(|entry| decode(&entry.value)).unwrap_or_default())
 }
 
 fn encode(pods: &[(PodUid, Digest)]) -> Vec<u8> {

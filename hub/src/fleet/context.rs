@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::error;
 
 use super::blobs::{Artifacts, Blobs};
+use super::desired;
 use super::keyed::Dirty;
 use super::nodes::Nodes;
 use super::streams::Streams;
@@ -140,7 +141,12 @@ impl Context {
     /// Judges a stamp from outside. A hub that finds itself fenced off falls silent until it is started
     /// again; one that was restored on purpose listens on and goes above what it hears.
     pub(super) fn hear(&self, node: &NodeName, heard: Heard) {
-        let Err(fenced) = judge(self.own(), heard) else { return };
+        let decided = match desired::decided(self, node) {
+            Ok(decided) => decided.map(|decided| decided.generation).unwrap_or_default(),
+            // Nothing is published either while the store does not answer.
+            Err(_) => return,
+        };
+        let Err(fenced) = judge(self.epoch(), decided, heard) else { return };
         if self.start != Start::Usual && fenced != Fenced::Twin {
             return;
         }

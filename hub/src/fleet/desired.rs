@@ -136,14 +136,14 @@ async fn publish(context: &Context, node: &NodeName) -> Result<(), PublishError>
     let Some(object) = context.world.node("", node.as_str()) else { return Ok(()) };
     let Some(listing) = listing(context, node, &object)? else { return Ok(()) };
     let content = listing.digest();
-    let decided = match context.nodes.with(node, |state| state.decided) {
-        Some(decided) => Some(decided),
-        None => read_decided(context, node)?,
-    };
-    let published = context.nodes.with(node, |state| state.published_generation());
+    let decided = decided(context, node)?;
+    let (published, is_heard) =
+        context.nodes.with(node, |state| (state.published_generation(), state.applied.is_some()));
     let generation = match step(decided, content, published) {
         Step::Nothing => return Ok(()),
         Step::Publish(generation) => generation,
+        // Only what a node has heard tells whether our store is the newest; it is marked when it speaks.
+        Step::Decide if !is_heard => return Ok(()),
         Step::Decide => decide(context, node, content).await?,
     };
     context.nodes.with(node, |state| state.decided = Some(Decided { content, generation }));
@@ -190,10 +190,16 @@ fn key(node: &NodeName) -> String {
     format!("/wherry/desired/{node}")
 }
 
-fn read_decided(context: &Context, node: &NodeName) -> Result<Option<Decided>, StoreError> {
+/// What was last decided for the node, by this process or one before.
+pub(super) fn decided(context: &Context, node: &NodeName) -> Result<Option<Decided>, StoreError> {
+    if let Some(decided) = context.nodes.with(node, |state| state.decided) {
+        return Ok(Some(decided));
+    }
     let Some(entry) = context.store().get(&key(node))? else { return Ok(None) };
     let content = <[u8; 32]>::try_from(entry.value.as_slice()).ok().map(Digest);
-    Ok(content.map(|content| Decided { content, generation: Generation(entry.modified.0) }))
+    let decided = content.map(|content| Decided { content, generation: Generation(entry.modified.0) });
+    context.nodes.with(node, |state| state.decided = state.decided.or(decided));
+    Ok(decided)
 }
 
 /// The revision of this write is the generation: durable before anything is said under it.
@@ -216,9 +222,10 @@ async fn retire(context: &Context, node: &NodeName) {
             debug!(%node, error = &error as &dyn std::error::Error, "cannot clear a topic");
         }
     }
-    let gone = [key(node), adopted::key(node)].map(|key| Op::Delete { key, expect: Expect::Anything });
-    if let Err(error) = context.store().commit(gone.into(), Write::Relaxed).await {
-        debug!(%node, error = &error as &dyn std::error::Error, "cannot forget the node's generation");
+    // Its generation stays: the machine may come back with it.
+    let gone = Op::Delete { key: adopted::key(node), expect: Expect::Anything };
+    if let Err(error) = context.store().commit(vec![gone], Write::Relaxed).await {
+        debug!(%node, error = &error as &dyn std::error::Error, "cannot forget the pods adopted");
     }
     if let Err(error) = context.pki.release_node(node) {
         warn!(%node, error = &error as &dyn std::error::Error, "cannot free the node's name");

@@ -56,7 +56,7 @@ pub(super) async fn restore(context: Arc<Context>, listen: Duration) {
     loop {
         let heard = applied(&context);
         let own = context.own();
-        let is_behind = heard.iter().any(|stamp| *stamp > newest_of(own));
+        let is_behind = heard.iter().any(|stamp| stamp.epoch > own.epoch);
         if first || is_behind {
             match raise(&context, own, heard).await {
                 Ok(epoch) => {
@@ -69,10 +69,6 @@ pub(super) async fn restore(context: Arc<Context>, listen: Duration) {
         }
         tokio::time::sleep(RETRY).await;
     }
-}
-
-fn newest_of(own: Own) -> Stamp {
-    Stamp { epoch: own.epoch, generation: protocol::Generation(own.revision) }
 }
 
 fn applied(context: &Context) -> Vec<Stamp> {

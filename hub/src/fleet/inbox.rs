@@ -103,9 +103,8 @@ fn hear(context: &Arc<Context>, message: &Incoming) -> Result<(), Garbage> {
 /// Another hub's, or what we said ourselves before a restart.
 fn hear_desired(context: &Context, node: &NodeName, frame: &Frame<'_>, freshness: Freshness) {
     let Some(stamp) = frame.claimed_stamp() else { return };
-    let published = context.nodes.with(node, |state| state.decided.map(|decided| decided.generation));
     let heard = match freshness {
-        Freshness::Live => Heard::Desired { stamp, published },
+        Freshness::Live => Heard::Desired(stamp),
         Freshness::Kept => Heard::KeptDesired(stamp),
     };
     context.hear(node, heard);
@@ -124,7 +123,8 @@ fn hear_reported(
     let (applied, sent_at) = (reported.applied, reported.sent_at);
     context.hear(node, Heard::Applied(applied));
     let skew = skew_millis(context, sent_at);
-    let accepted = context.nodes.with(node, |state| {
+    let (accepted, is_first) = context.nodes.with(node, |state| {
+        let is_first = state.applied.is_none();
         let accepted = state.collector.accept(reported, freshness);
         if accepted == Accepted::Fresh {
             state.applied = state.collector.applied();
@@ -133,8 +133,11 @@ fn hear_reported(
                 state.skew_millis = skew;
             }
         }
-        accepted
+        (accepted, is_first)
     });
+    if is_first {
+        context.desired.mark(node);
+    }
     match accepted {
         Accepted::Fresh => context.reported.mark(node),
         Accepted::Stale => debug!(%node, shard, "stale report"),
@@ -181,10 +184,13 @@ fn hear_presence(context: &Arc<Context>, node: &NodeName, presence: Presence) {
 fn hear_metrics(context: &Context, node: &NodeName, metrics: Metrics) {
     context.hear(node, Heard::Applied(metrics.applied));
     let (heard, applied) = (context.clock().monotonic(), metrics.applied);
-    context.nodes.with(node, |state| {
-        state.applied = Some(applied);
+    let before = context.nodes.with(node, |state| {
         state.usage = Some((heard, Arc::new(metrics)));
+        state.applied.replace(applied)
     });
+    if before.is_none() {
+        context.desired.mark(node);
+    }
 }
 
 fn hear_stream(context: &Arc<Context>, node: &NodeName, id: u64, message: StreamUp) {

@@ -35,6 +35,8 @@ pub(super) struct NodeState {
     pub(super) folded: BTreeMap<PodUid, PodReport>,
     pub(super) folded_facts: Option<NodeFacts>,
 
+    /// A restored hub has kept what the node runs and it does not know.
+    pub(super) is_adopted: bool,
     pub(super) decided: Option<Decided>,
     pub(super) published: Option<Published>,
 }

@@ -32,7 +32,10 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, FileError> {
 }
 
 /// Writes a file (0600) and is back only when it is on disk.
-pub(super) fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
+///
+/// # Errors
+/// [`FileError`]; the file is as it was then.
+pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<(), FileError> {
     let mut scratch = path.as_os_str().to_owned();
     scratch.push(".new");
     let scratch = PathBuf::from(scratch);

@@ -30,7 +30,7 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 
 pub use authority::{Authority, IssueError, Issued};
-pub use files::FileError;
+pub use files::{FileError, write_atomic as write_private};
 pub use identity::Identity;
 pub use nodes::{NodeBook, NodeRecord};
 pub use tokens::TokenBook;

@@ -2,21 +2,13 @@
 
 use protocol::{Epoch, Generation, Stamp};
 
-/// What this hub may claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Own {
-    pub epoch: Epoch,
-    /// The store's: no stamp of ours is newer.
-    pub revision: u64,
-}
-
-/// A stamp that came from outside.
+/// A stamp that came from outside, about one node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Heard {
-    /// What a node says that it has applied.
+    /// What the node says that it has applied.
     Applied(Stamp),
-    /// On a `desired` topic; with what we have published there ourselves, if anything.
-    Desired { stamp: Stamp, published: Option<Generation> },
+    /// On its `desired` topic.
+    Desired(Stamp),
     /// As before, but kept by the broker, perhaps since before our start.
     KeptDesired(Stamp),
 }
@@ -26,35 +18,37 @@ pub enum Heard {
 pub enum Fenced {
     #[error("another hub with epoch {} commands these nodes (ours is {})", heard.counter, own.counter)]
     NewerHub { heard: Epoch, own: Epoch },
-    #[error("nodes have state {} of this hub, whose store ends at {revision}: it was restored from a backup; start it with --restore", heard.0)]
-    OlderStore { heard: Generation, revision: u64 },
+    #[error("a node has state {} of this hub, whose store knows none after {}: it was restored from a backup; start it with --restore", heard.0, decided.0)]
+    OlderStore { heard: Generation, decided: Generation },
     #[error("another hub speaks with this hub's identity: one of them is a copy and must be stopped")]
     Twin,
 }
 
-/// Whether the hub may go on after hearing this.
+/// Whether the hub may go on after hearing this. `decided` is the newest generation that the store has
+/// for the node (zero if none): it is written before anything is said, so nobody can have heard more.
 ///
 /// # Errors
 /// [`Fenced`]: it may not.
-pub fn judge(own: Own, heard: Heard) -> Result<(), Fenced> {
-    let stamp = match heard {
-        Heard::Applied(stamp) | Heard::Desired { stamp, .. } | Heard::KeptDesired(stamp) => stamp,
-    };
-    if stamp.epoch > own.epoch {
-        return Err(Fenced::NewerHub { heard: stamp.epoch, own: own.epoch });
+pub fn judge(own: Epoch, decided: Generation, heard: Heard) -> Result<(), Fenced> {
+    let (Heard::Applied(stamp) | Heard::Desired(stamp) | Heard::KeptDesired(stamp)) = heard;
+    if stamp.epoch > own {
+        return Err(Fenced::NewerHub { heard: stamp.epoch, own });
     }
-    if stamp.epoch < own.epoch {
+    if stamp.epoch < own || stamp.generation <= decided {
         return Ok(());
     }
-    if stamp.generation.0 > own.revision {
-        return Err(Fenced::OlderStore { heard: stamp.generation, revision: own.revision });
-    }
-    match heard {
-        Heard::Applied(_) | Heard::KeptDesired(_) => Ok(()),
-        // An echo of our own is at most what we published last.
-        Heard::Desired { published, .. } if published.is_some_and(|own| stamp.generation <= own) => Ok(()),
-        Heard::Desired { .. } => Err(Fenced::Twin),
-    }
+    Err(match heard {
+        Heard::Applied(_) | Heard::KeptDesired(_) => Fenced::OlderStore { heard: stamp.generation, decided },
+        Heard::Desired(_) => Fenced::Twin,
+    })
+}
+
+/// What this hub may claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Own {
+    pub epoch: Epoch,
+    /// The store's: no stamp of ours is newer.
+    pub revision: u64,
 }
 
 /// Where a restored hub goes on: above everything that its nodes have seen.
@@ -82,8 +76,9 @@ mod tests {
         Stamp { epoch: Epoch { counter, id }, generation: Generation(generation) }
     }
 
+    /// Generation 90 was decided last.
     fn check(heard: Heard, want: &str) {
-        let got = match judge(OWN, heard) {
+        let got = match judge(OWN.epoch, Generation(90), heard) {
             Ok(()) => "fine",
             Err(Fenced::NewerHub { .. }) => "newer hub",
             Err(Fenced::OlderStore { .. }) => "older store",
@@ -95,8 +90,8 @@ mod tests {
     #[test]
     fn what_nodes_have_applied() {
         check(Heard::Applied(stamp(0, 0, 0)), "fine");
-        check(Heard::Applied(stamp(3, 50, 100)), "fine");
-        check(Heard::Applied(stamp(3, 50, 101)), "older store");
+        check(Heard::Applied(stamp(3, 50, 90)), "fine");
+        check(Heard::Applied(stamp(3, 50, 91)), "older store");
         check(Heard::Applied(stamp(2, 99, 999)), "fine");
         check(Heard::Applied(stamp(4, 1, 1)), "newer hub");
         check(Heard::Applied(stamp(3, 51, 1)), "newer hub");
@@ -105,15 +100,13 @@ mod tests {
 
     #[test]
     fn what_is_published_as_desired() {
-        let live = |stamp, published: Option<u64>| Heard::Desired { stamp, published: published.map(Generation) };
-        check(live(stamp(3, 50, 90), Some(90)), "fine");
-        check(live(stamp(3, 50, 80), Some(90)), "fine");
-        check(live(stamp(3, 50, 95), Some(90)), "twin");
-        check(live(stamp(3, 50, 95), None), "twin");
-        check(live(stamp(2, 50, 95), None), "fine");
-        check(live(stamp(4, 50, 1), Some(90)), "newer hub");
-        check(Heard::KeptDesired(stamp(3, 50, 95)), "fine");
-        check(Heard::KeptDesired(stamp(3, 50, 105)), "older store");
+        check(Heard::Desired(stamp(3, 50, 90)), "fine");
+        check(Heard::Desired(stamp(3, 50, 80)), "fine");
+        check(Heard::Desired(stamp(3, 50, 95)), "twin");
+        check(Heard::Desired(stamp(2, 50, 95)), "fine");
+        check(Heard::Desired(stamp(4, 50, 1)), "newer hub");
+        check(Heard::KeptDesired(stamp(3, 50, 90)), "fine");
+        check(Heard::KeptDesired(stamp(3, 50, 95)), "older store");
     }
 
     #[test]
@@ -121,7 +114,6 @@ mod tests {
         let heard = [stamp(3, 50, 170), stamp(5, 7, 20), stamp(0, 0, 0)];
         let restored = restore(OWN, heard, 77);
         assert_eq!(restored, Restored { epoch: Epoch { counter: 6, id: 77 }, revision: 171 });
-        let own = Own { epoch: restored.epoch, revision: restored.revision };
-        assert!(heard.into_iter().all(|stamp| judge(own, Heard::Applied(stamp)).is_ok()));
+        assert!(heard.into_iter().all(|stamp| judge(restored.epoch, Generation(0), Heard::Applied(stamp)).is_ok()));
     }
 }
