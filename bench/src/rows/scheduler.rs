@@ -22,7 +22,7 @@ fn at(count: usize) -> Result<Row> {
     let nodes = (0..count).map(node).collect::<Result<Vec<Node>>>()?;
     let pods = (0..PODS).map(pod).collect::<Result<Vec<Pod>>>()?;
     let pending: Vec<&Pod> = pods.iter().collect();
-    let mut view = Nodes::new(nodes.iter());
+    let mut view = Nodes::new(nodes.iter(), []);
     let begun = Instant::now();
     let decisions = place(&pending, &mut view, &BTreeMap::new());
     let rate = decisions.len() as f64 / begun.elapsed().as_secs_f64();

@@ -152,7 +152,8 @@ impl Hub {
     /// As [`Hub::start`].
     pub fn start_again(&mut self) -> Result<()> {
         let listen = self.api.trim_start_matches("https://").to_owned();
-        let (process, api, mqtt) = serve(&self.binaries, &self.data, &listen, &self.mqtt, &self.args)?;
+        let mqtt = if self.mqtt.is_empty() { "127.0.0.1:0" } else { &self.mqtt };
+        let (process, api, mqtt) = serve(&self.binaries, &self.data, &listen, mqtt, &self.args)?;
         (self.process, self.api, self.mqtt) = (process, api, mqtt);
         Ok(())
     }
@@ -207,7 +208,8 @@ fn serve(
         let facts: Value = serde_json::from_str(&text)?;
         let text =
             |field: &str| facts[field].as_str().map(str::to_owned).with_context(|| format!("hub.json says no {field}"));
-        Ok(Some((text("api")?, text("mqtt")?)))
+        // A hub on someone else's broker has none of its own to tell of.
+        Ok(Some((text("api")?, text("mqtt").unwrap_or_default())))
     })
     .map(|(api, mqtt)| (process, api, mqtt))
 }
