@@ -1,6 +1,7 @@
 //! The command line and its environment. What the values mean is checked in `config`.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
@@ -63,13 +64,15 @@ pub struct RunArgs {
     /// Bytes the cache of compiled images may take, such as 1Gi
     #[arg(long, env = "WHERRY_AGENT_CACHE", default_value = "2Gi")]
     pub cache: String,
-    /// First wait of a restart in milliseconds; tests shorten it
-    #[arg(long, env = "WHERRY_AGENT_BACKOFF_BASE", hide = true, default_value_t = 10_000)]
-    pub backoff_base: u64,
-    #[arg(long, env = "WHERRY_AGENT_BACKOFF_MAX", hide = true, default_value_t = 300_000)]
-    pub backoff_max: u64,
-    #[arg(long, env = "WHERRY_AGENT_BACKOFF_RESET", hide = true, default_value_t = 600_000)]
-    pub backoff_reset: u64,
+    /// First wait before a container restarts, such as 500ms, 10s or 5m; tests shorten it
+    #[arg(long, env = "WHERRY_AGENT_BACKOFF_BASE", hide = true, default_value = "10s", value_parser = duration)]
+    pub backoff_base: Duration,
+    /// The waits double up to this
+    #[arg(long, env = "WHERRY_AGENT_BACKOFF_MAX", hide = true, default_value = "5m", value_parser = duration)]
+    pub backoff_max: Duration,
+    /// A container that ran so long starts over with the first wait
+    #[arg(long, env = "WHERRY_AGENT_BACKOFF_RESET", hide = true, default_value = "10m", value_parser = duration)]
+    pub backoff_reset: Duration,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -77,4 +80,42 @@ pub enum MemoryProfile {
     Auto,
     Fast,
     Compact,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a duration is a number and ms, s, m or h, such as 500ms or 10s")]
+pub struct InvalidDuration;
+
+/// `500ms`, `10s`, `5m`, `1h`.
+fn duration(text: &str) -> Result<Duration, InvalidDuration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or(InvalidDuration)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| InvalidDuration)?;
+    let millis = match unit {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return Err(InvalidDuration),
+    };
+    number.checked_mul(millis).map(Duration::from_millis).ok_or(InvalidDuration)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_have_a_unit() {
+        let check = |text: &str, want: Option<u64>| {
+            assert_eq!(duration(text).ok(), want.map(Duration::from_millis), "{text:?}")
+        };
+        check("500ms", Some(500));
+        check("10s", Some(10_000));
+        check("5m", Some(300_000));
+        check("1h", Some(3_600_000));
+        for wrong in ["", "10", "s", "1d", "-1s", "1.5s", "99999999999999999999s", "9999999999999999999h"] {
+            check(wrong, None);
+        }
+    }
 }

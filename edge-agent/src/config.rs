@@ -105,9 +105,9 @@ impl Config {
             problems.0.push(format!("--allow-host-path {} is not an absolute path", path.display()));
         }
         let backoff = Backoff {
-            base: Duration::from_millis(args.backoff_base),
-            max: Duration::from_millis(args.backoff_max.max(args.backoff_base)),
-            reset: Duration::from_millis(args.backoff_reset),
+            base: args.backoff_base,
+            max: args.backoff_max.max(args.backoff_base),
+            reset: args.backoff_reset,
         };
         match (join, cache_bytes) {
             (Some(join), Some(cache_bytes)) if problems.0.is_empty() => Ok(Self {

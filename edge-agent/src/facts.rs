@@ -14,14 +14,17 @@ use crate::files::{self, Sync};
 const DISK_LOW: u64 = 10;
 const MEMORY_LOW: u64 = 32 << 20;
 
-/// The machine's id: the system's own, or one made once where there is none (containers, old boards).
+/// Where a Raspberry Pi's firmware tells its serial number: the one thing that is not copied with an SD card.
+const SERIAL: &str = "/sys/firmware/devicetree/base/serial-number";
+
+/// The machine's id: its serial number, else the system's own id, else one made once (containers, old boards).
 pub fn machine_id(data_dir: &Path, entropy: &Entropy) -> String {
     let read = |path: &Path| {
         let text = fs::read_to_string(path).unwrap_or_default();
-        Some(text.trim().to_owned()).filter(|id| !id.is_empty() && id.len() <= 128)
+        Some(text.trim_matches(['\0', '\n', ' ']).to_owned()).filter(|id| !id.is_empty() && id.len() <= 128)
     };
     let own = data_dir.join("machine-id");
-    if let Some(id) = read(&own) {
+    if let Some(id) = read(Path::new(SERIAL)).or_else(|| read(&own)) {
         return id;
     }
     let id = read(Path::new("/etc/machine-id"))

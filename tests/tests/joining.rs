@@ -79,15 +79,8 @@ fn a_cloned_card_is_told_of() -> Result<()> {
     cluster.wait_node("pi", SOON)?;
     let clone = cluster.folder().join("clone");
     anyhow::ensure!(Command::new("cp").args(["-a"]).arg(&original.data).arg(&clone).status()?.success());
-    let args = ["--machine-id", "another-machine"].map(str::to_owned).to_vec();
-    let _second = harness::Agent::start(
-        &cluster.binaries,
-        &cluster.hub.api(),
-        "pi",
-        &clone,
-        None,
-        AgentOptions { args, address_space_kib: None },
-    )?;
+    let _second =
+        harness::Agent::start(&cluster.binaries, &cluster.hub.api(), "pi", &clone, None, AgentOptions::default())?;
     let kubectl = cluster.kubectl()?;
     eventually("an event about the second machine", SOON, || {
         Ok(kubectl.run(&["describe", "node", "pi"])?.contains("DuplicateIdentity"))
