@@ -87,7 +87,7 @@ fn an_agent_restarts_its_pods_from_its_ledger_without_a_hub() -> Result<()> {
     let log = &stage.agents[0].process;
     eventually("the agent to start the pod from its ledger", SOON, || {
         let log = log.log();
-        Ok(log.matches("started container").count() >= 2)
+        Ok(log.matches("reason=\"Started\"").count() >= 2)
     })?;
     stage.cluster.hub.start_again()?;
     stage.cluster.wait_node("node-1", SOON)?;
@@ -128,7 +128,8 @@ fn restart_policies_are_kept() -> Result<()> {
     stage.kubectl.apply(&once("again", "OnFailure", "4"))?;
     stage.kubectl.wait_pod("done", "succeeded", LATER, |pod| pod["status"]["phase"] == "Succeeded")?;
     let failed = stage.kubectl.wait_pod("failed", "failed", LATER, |pod| pod["status"]["phase"] == "Failed")?;
-    assert_eq!(wherry_tests::last_end(&failed)["exitCode"], 3);
+    // WASI 0.2 programs can only say that they failed, not how: every other code becomes 1.
+    assert_ne!(wherry_tests::last_end(&failed)["exitCode"], 0);
     assert_eq!(restarts(&failed), 0);
     stage.kubectl.wait_pod("again", "restarted", LATER, |pod| restarts(pod) >= 1)?;
     Ok(())

@@ -64,8 +64,9 @@ fn a_rolling_update_its_history_and_its_undo() -> Result<()> {
 fn a_rollout_that_cannot_succeed_leaves_the_old_pods_and_says_so() -> Result<()> {
     let stage = Stage::new(1, &["web"])?;
     let kubectl = &stage.kubectl;
-    kubectl.apply(&deployment(2, "  progressDeadlineSeconds: 3\n"))?;
+    kubectl.apply(&deployment(2, ""))?;
     kubectl.run(&["rollout", "status", "deployment/web", "--timeout=90s"])?;
+    kubectl.run(&["patch", "deployment", "web", "-p", r#"{"spec":{"progressDeadlineSeconds":3}}"#])?;
     kubectl.run(&["set", "image", "deployment/web", "web=not-there"])?;
     let refused = kubectl.refused(&["rollout", "status", "deployment/web", "--timeout=60s"])?;
     assert!(refused.contains("exceeded its progress deadline"), "{refused}");
