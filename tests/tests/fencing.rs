@@ -19,7 +19,7 @@ fn run_of(pod: &serde_json::Value) -> (String, u64) {
 
 #[test]
 fn a_hub_from_an_older_backup_stops_and_a_restored_one_goes_on() -> Result<()> {
-    let mut stage = Stage::with(1, &["hello"], &["--restore-listen", "2s"], &[])?;
+    let mut stage = Stage::new(1, &["hello"])?;
     stage.kubectl.apply(&pod("old", "hello", ""))?;
     let old = stage.kubectl.wait_ready("old", LATER)?;
 
@@ -43,7 +43,7 @@ fn a_hub_from_an_older_backup_stops_and_a_restored_one_goes_on() -> Result<()> {
 
     // Restored on purpose: it goes on above what the node has heard, and the young pod runs on.
     stage.cluster.hub.process.terminate(SOON)?;
-    stage.cluster.hub.add_argument("--restore");
+    stage.cluster.hub.add_argument("--restore=3s");
     stage.cluster.hub.start_again()?;
     stage.cluster.wait_node("node-1", SOON)?;
     stage.kubectl.apply(&pod("new", "hello", ""))?;
