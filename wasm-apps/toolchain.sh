@@ -58,6 +58,16 @@ if ! ls "$library"/libstd-*.rlib >/dev/null 2>&1; then
     cp /usr/lib/wasm32-wasi/{crt1-command.o,crt1-reactor.o,libc.a} "$library/self-contained/"
     rm -rf "$work"
 fi
+# Debian's `_start` leaves the constructors to the linker, which then runs them before every export: also
+# before `cabi_realloc`, in the middle of a host call, where the libc's look at its directories traps
+# ("cannot leave component instance") as soon as a volume is mounted. With the reactor's start in the same
+# object they run once.
+command_start=$library/self-contained/crt1-command.o
+if [ ! -e "$command_start.once" ]; then
+    crt=/usr/lib/wasm32-wasi
+    rm -f "$command_start"
+    wasm-ld-22 -r "$crt/crt1-command.o" "$crt/crt1-reactor.o" -o "$command_start" && : >"$command_start.once"
+fi
 if ! command -v wasm-component-ld >/dev/null; then
     say "building wasm-component-ld, the linker that makes components, once (about two minutes)"
     (cd / && env -u RUSTC -u CARGO_BUILD_BUILD_DIR cargo install -q --locked wasm-component-ld --version 0.5.31) >&2

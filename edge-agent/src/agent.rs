@@ -466,7 +466,7 @@ impl Agent {
     fn collect_notes(&mut self) {
         for note in self.node.take_notes() {
             let Note { pod, container, severity, reason, message, at } = note;
-            tracing::info!(pod = pod.map(tracing::field::display), container, reason, message, "event");
+            tracing::info!(pod = pod.map(tracing::field::display), container, reason, text = message, "event");
             self.push_event(Event {
                 id: self.entropy.number(),
                 pod,

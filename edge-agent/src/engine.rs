@@ -214,6 +214,7 @@ impl Engine {
                 Some(Fact::Refreshed { pod, files: body })
             }
             Happening::Exited { at, run, exit } => {
+                tracing::info!(pod = %at.pod, container = %at.container, code = exit.code, "container ended");
                 if self.live.get(&at).is_some_and(|live| live.run == run)
                     && let Some(live) = self.live.remove(&at)
                 {
@@ -279,7 +280,10 @@ impl Engine {
 
     fn start(&mut self, at: At, run: Run, pod: &Pod) -> Vec<Fact> {
         match self.try_start(&at, run, pod) {
-            Ok(()) => vec![Fact::Started { at, run }],
+            Ok(()) => {
+                tracing::info!(pod = %at.pod, name = pod.spec.name, container = %at.container, "started container");
+                vec![Fact::Started { at, run }]
+            }
             Err(error) => {
                 let message = Some(edge_agent_core::note::clip(chain(&error)));
                 // 128 is what shells give for "could not be run".
