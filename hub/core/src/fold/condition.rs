@@ -11,6 +11,7 @@ pub(super) struct Finding {
 }
 
 /// Whether it holds; if there is something to say, a word for programs and a text for people.
+#[derive(Debug, Clone)]
 pub(super) enum Holds {
     Yes,
     YesAs(&'static str, String),

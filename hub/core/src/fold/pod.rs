@@ -17,12 +17,12 @@ enum Role {
     Main,
 }
 
-/// Writes what `report` says into the pod's status. What is no news changes nothing: a report of another
-/// pod, one that is older than what is stored (a container restarts no less often than it did), and any
-/// report of a pod that has ended, because an end is final.
+/// Writes what `report` says into the pod's status. A report of another pod changes nothing, nor does any
+/// report of a pod that has ended, because an end is final. The order of reports is the link's to keep; a
+/// count of restarts says nothing about it, because a node that lost its disk counts from 0 again.
 pub fn fold_pod(pod: &mut Object, report: &PodReport, heard: &Heard<'_>) {
     let ended = matches!(pod.str_at(&["status", "phase"]), Some("Succeeded" | "Failed"));
-    if ended || pod.uid() != report.uid.to_string() || is_older(pod, report) {
+    if ended || pod.uid() != report.uid.to_string() {
         return;
     }
     let init = statuses(pod, report, Role::Init, heard);
@@ -74,17 +74,6 @@ fn addresses(pod: &mut Object, host_ip: &str) {
     }
 }
 
-fn is_older(pod: &Object, report: &PodReport) -> bool {
-    let lists = [("initContainerStatuses", &report.init_containers), ("containerStatuses", &report.containers)];
-    lists.into_iter().any(|(field, reports)| {
-        items(pod, &["status", field]).any(|stored| {
-            let name = stored["name"].as_str().unwrap_or_default();
-            let restarts = stored["restartCount"].as_u64().unwrap_or(0);
-            named(reports, name).is_some_and(|report| u64::from(report.restarts) < restarts)
-        })
-    })
-}
-
 fn items<'a>(pod: &'a Object, path: &[&str]) -> impl Iterator<Item = &'a Value> {
     pod.at(path).and_then(Value::as_array).into_iter().flatten()
 }
@@ -108,7 +97,7 @@ fn statuses(pod: &Object, report: &PodReport, role: Role, heard: &Heard<'_>) -> 
 
 fn findings(pod: &Object, report: &PodReport) -> Vec<Finding> {
     let containers = containers_ready(pod, report);
-    let ready = if containers.is_yes() { gates(pod) } else { containers_ready(pod, report) };
+    let ready = if containers.is_yes() { gates(pod) } else { containers.clone() };
     let mut findings = vec![
         Finding { kind: "PodReadyToStartContainers", holds: sandboxed(report) },
         Finding { kind: "Initialized", holds: initialized(pod, report) },
