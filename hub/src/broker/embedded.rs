@@ -460,6 +460,11 @@ impl Broker for Embedded {
         self.kick(node)
     }
 
+    /// Nobody else can be the hub of our own broker; what nodes report is still worth showing.
+    fn yield_place(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     fn address(&self) -> Option<SocketAddr> {
         Some(self.address)
     }

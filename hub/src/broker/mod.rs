@@ -78,6 +78,9 @@ pub trait Broker: Send + Sync + 'static {
     /// a clone of a machine that has the name.
     fn block<'a>(&'a self, node: &'a NodeName, process: u64) -> BoxFuture<'a, ()>;
 
+    /// Another hub owns these topics: on a broker of someone else's its place is left to it.
+    fn yield_place(&self) -> BoxFuture<'_, ()>;
+
     /// Where nodes connect; `None` for a broker of someone else's.
     fn address(&self) -> Option<SocketAddr>;
 

@@ -155,6 +155,8 @@ impl Context {
         }
         error!(%node, error = &fenced as &dyn std::error::Error, "this hub falls silent");
         self.fenced.send_replace(Some(fenced));
+        let broker = self.broker.clone();
+        tokio::spawn(async move { broker.yield_place().await });
         self.tell(node, "HubFenced", fenced.to_string());
     }
 

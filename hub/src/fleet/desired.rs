@@ -133,12 +133,18 @@ async fn publish(context: &Context, node: &NodeName) -> Result<(), PublishError>
     if context.ready().is_err() || !context.world.is_synced() {
         return Ok(()); // Everything is marked again once that changes.
     }
-    let Some(object) = context.world.node("", node.as_str()) else { return Ok(()) };
-    let Some(listing) = listing(context, node, &object)? else { return Ok(()) };
-    let content = listing.digest();
-    let decided = decided(context, node)?;
     let (published, is_heard) =
         context.nodes.with(node, |state| (state.published_generation(), state.applied.is_some()));
+    let listing = match context.world.node("", node.as_str()) {
+        Some(object) => listing(context, node, &object)?,
+        // Deleted, but its machine still speaks: it is told to run nothing. What it answers makes it a
+        // node again.
+        None if is_heard => adopted::items(context, node)?.map(Listing::new),
+        None => None,
+    };
+    let Some(listing) = listing else { return Ok(()) };
+    let content = listing.digest();
+    let decided = decided(context, node)?;
     let generation = match step(decided, content, published) {
         Step::Nothing => return Ok(()),
         Step::Publish(generation) => generation,
