@@ -51,7 +51,9 @@ struct Inner {
 
 /// Which objects a list or a watch is about.
 #[derive(Clone, Default)]
-pub struct Filter(Option<Arc<dyn Fn(&Object) -> bool + Send + Sync>>);
+pub struct Filter(Option<Arc<Predicate>>);
+
+type Predicate = dyn Fn(&Object) -> bool + Send + Sync;
 
 impl Filter {
     /// Every object.

@@ -1,5 +1,7 @@
 //! The API as its clients meet it: HTTPS to a whole hub in this process.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! What the embedded broker lets a node do, and what it makes of everything else.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
+
 mod common;
 
 use std::sync::Arc;

@@ -2,7 +2,7 @@
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::header::{CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, WARNING};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WARNING};
 use http::{HeaderMap, StatusCode};
 use hub_core::kinds::Resource;
 use hub_core::object::Object;
@@ -122,7 +122,7 @@ pub(super) fn warn(headers: &mut HeaderMap, warnings: &[String]) {
             }
         }
         if let Ok(value) = HeaderValue::from_bytes(format!("299 - \"{quoted}\"").as_bytes()) {
-            headers.append(HeaderName::from(WARNING), value);
+            headers.append(WARNING, value);
         }
     }
 }

@@ -38,7 +38,8 @@ pub(super) async fn reconcile(context: &Context, name: &ObjectName) -> Result<Ou
         }
         Step::DropOwners(uids) => {
             let drop_owners =
-                |object: &mut Object| uids.iter().fold(false, |changed, uid| without_owner(object, uid) || changed);
+                // Counted, not asked for any: each of them goes.
+                |object: &mut Object| uids.iter().filter(|uid| without_owner(object, uid)).count() > 0;
             change(context, name, drop_owners).await?;
         }
         Step::Release(finalizer) => change(context, name, |object| without_finalizer(object, finalizer)).await?,
