@@ -2,7 +2,6 @@
 //! that a default could fill.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use edge_agent_core::Params;
 use edge_agent_core::restart::Backoff;
