@@ -65,7 +65,7 @@ fn a_reconnect_after_the_broker_was_away_restarts_nothing() -> Result<()> {
     stage.cluster.hub.process.kill9();
     // Long enough that the agent has noticed and retried: its log says so.
     let agent = &stage.agents[0].process;
-    eventually("the agent to notice", SOON, || Ok(agent.log().contains("connection lost")))?;
+    eventually("the agent to notice", SOON, || Ok(agent.log().contains("the link is down")))?;
     stage.cluster.hub.start_again()?;
     stage.cluster.wait_node("node-1", LATER)?;
     let after = stage.kubectl.wait_ready("steady", SOON)?;

@@ -11,6 +11,8 @@ use wherry_tests::SOON;
 fn refused(cluster: &Cluster, name: &str, token: &str) -> Result<String> {
     let data = cluster.folder().join(format!("{name}-refused"));
     std::fs::create_dir_all(&data)?;
+    // Another machine, as far as the hub can tell: the same one may join again after it lost its data.
+    std::fs::write(data.join("machine-id"), format!("machine-of-{name}"))?;
     let mut command = Command::new(Binaries::find()?.agent());
     command.args(["join", "--hub", &cluster.hub.api(), "--name", name, "--token", token, "--data-dir"]).arg(&data);
     let mut process = Process::start(name, command, &data.join("agent.log"))?;

@@ -56,7 +56,7 @@ pub(super) async fn reconcile(context: &Context) -> Result<Outcome, StepError> {
     if waiting.is_empty() && by_hand.is_empty() {
         return Ok(Outcome::Settled);
     }
-    let mut addresses = context.scheduler.addresses(&all);
+    let mut addresses = context.scheduler.addresses(&all, context);
     let decisions = decide(context, &all, &waiting);
     let mut works = Vec::new();
     let mut short = false;
@@ -109,13 +109,13 @@ fn decide(context: &Context, all: &[Arc<Pod>], waiting: &[&Pod]) -> Vec<Decision
 }
 
 impl Memory {
-    fn addresses(&self, all: &[Arc<Pod>]) -> AddressPool {
+    fn addresses(&self, all: &[Arc<Pod>], context: &Context) -> AddressPool {
         let holds = |pod: &&Arc<Pod>| !pods::is_finished(pod);
         let address = |pod: &Arc<Pod>| pod.status.as_ref()?.pod_ip.as_ref()?.parse::<Ipv4Addr>().ok();
         let taken: Vec<Ipv4Addr> = all.iter().filter(holds).filter_map(address).collect();
         let kept = self.addresses.lock().unwrap_or_else(PoisonError::into_inner).take();
         match kept {
-            None => AddressPool::new(taken),
+            None => AddressPool::new(u16::from_be_bytes(context.objects.entropy().bytes()), taken),
             Some(mut pool) => {
                 pool.set_taken(taken);
                 pool

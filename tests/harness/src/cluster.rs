@@ -200,7 +200,10 @@ fn serve(
     let told = data.join("hub.json");
     let _ = fs::remove_file(&told);
     let mut command = Command::new(binaries.hub());
-    command.args(["serve", "--listen", listen, "--mqtt-listen", mqtt, "--data-dir"]).arg(data).args(args);
+    command.args(["serve", "--listen", listen, "--data-dir"]).arg(data).args(args);
+    if !args.iter().any(|arg| arg == "--mqtt") {
+        command.args(["--mqtt-listen", mqtt]);
+    }
     let mut process = Process::start("hub", command, &data.join("hub.log"))?;
     wait_for("the hub to serve", HUB_START, || {
         process.check_alive()?;

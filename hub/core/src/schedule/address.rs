@@ -18,19 +18,19 @@ pub struct AddressPool {
 }
 
 impl AddressPool {
-    /// A pool of which these addresses are taken. It goes on after the highest of them.
-    pub fn new(taken: impl IntoIterator<Item = Ipv4Addr>) -> Self {
+    /// A pool of which these addresses are taken. Its turn begins after the address number `start`.
+    ///
+    /// Hubs choose `start` anew each time: one restored from a backup does not know the pods that were
+    /// started after it, which still run under the addresses that come next in the backup's turn.
+    pub fn new(start: u16, taken: impl IntoIterator<Item = Ipv4Addr>) -> Self {
         let offsets = taken.into_iter().filter_map(|address| address.to_bits().checked_sub(FIRST));
-        let taken: BTreeSet<u32> = offsets.filter(|offset| *offset < SIZE).collect();
-        let last = taken.last().copied().unwrap_or(0);
-        Self { taken, last }
+        Self { taken: offsets.filter(|offset| *offset < SIZE).collect(), last: u32::from(start) }
     }
 
     /// The addresses taken now, keeping the place in the turn.
     pub fn set_taken(&mut self, taken: impl IntoIterator<Item = Ipv4Addr>) {
-        let last = self.last;
-        *self = Self::new(taken);
-        self.last = last;
+        let start = u16::try_from(self.last).expect("an offset is below SIZE, which is 65,536");
+        *self = Self::new(start, taken);
     }
 
     /// The next free address; `None` when all 65,024 are taken.
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn addresses_come_in_turn_and_freed_ones_last() {
-        let mut pool = AddressPool::new([]);
+        let mut pool = AddressPool::new(0, []);
         assert_eq!(pool.take(), Some(address("10.42.0.1")));
         assert_eq!(pool.take(), Some(address("10.42.0.2")));
         pool.set_taken([address("10.42.0.2")]);
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn the_turn_goes_round_and_ends() {
-        let mut pool = AddressPool::new([address("10.42.255.254"), address("192.168.0.1")]);
+        let mut pool = AddressPool::new(0xfffd, [address("10.42.255.254"), address("192.168.0.1")]);
         assert_eq!(pool.take(), Some(address("10.42.0.1")));
         let rest = std::iter::from_fn(|| pool.take()).collect::<BTreeSet<_>>();
         assert_eq!(rest.len(), 65_024 - 2);
