@@ -6,6 +6,7 @@
 //!                                                               +---------------------------+
 //! world        what the store holds, typed and indexed, in memory: executors read only this
 //! key, queue   what to look at; each once, by one worker at a time
+//! claims       adopting and letting go, for every kind of owner
 //! deployment, replica_set, scheduler, node_health, garbage, namespace, expiry
 //! recorder     events, for `kubectl describe`
 //! ```

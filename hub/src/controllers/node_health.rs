@@ -285,9 +285,13 @@ impl Work<'_> {
             How::Finalise => Some(0),
         };
         let options = DeleteOptions { grace_period_seconds, uid: Some(pod.uid.clone()), ..DeleteOptions::default() };
-        info!(namespace = pod.namespace, pod = pod.name, node = eviction.node, how = ?eviction.how, "evicting a pod");
-        let message = format!("Marking for deletion Pod {}/{}", pod.namespace, pod.name);
-        self.record(self.about(pod), Severity::Normal, "TaintManagerEviction", message);
+        // One that is being deleted already is only let go of; that is told once, by whoever deleted it.
+        let known = self.context.world.pod(&pod.namespace, &pod.name);
+        if known.is_some_and(|known| known.metadata.deletion_timestamp.is_none()) {
+            info!(namespace = pod.namespace, pod = pod.name, node = eviction.node, how = ?eviction.how, "evicting a pod");
+            let message = format!("Marking for deletion Pod {}/{}", pod.namespace, pod.name);
+            self.record(self.about(pod), Severity::Normal, "TaintManagerEviction", message);
+        }
         let deleted = self.context.objects.delete(self.pods, &pod.namespace, &pod.name, options).await;
         deleted.map(drop).map_err(StepError::new("evict", self.pods, &pod.name))
     }

@@ -385,3 +385,24 @@ async fn pods_of_a_node_that_was_only_silent_count_again() {
     assert_eq!(hub.world.pods_in("default").len(), 3, "nothing was replaced");
     hub.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_most_nodes_vanish_only_what_people_delete_goes() {
+    let (grace, toleration) = (Duration::from_millis(1500), Duration::from_secs(2));
+    let node_health = Settings { grace, toleration, ..Settings::default() };
+    let hub = Hub::start_with(&["n1", "n2", "n3"], ControllersConfig { node_health, ..Default::default() }).await;
+    hub.create("deployments", deployment("web", 3)).await;
+    hub.until("one each", || (hub.ready().len() == 3 && hub.ready_count() == 3).then_some(())).await;
+    let before: Vec<String> = hub.world.pods_in("default").iter().map(|pod| name(pod).to_owned()).collect();
+    let unwanted = name(&hub.world.pods_on("n2")[0]).to_owned();
+    hub.alive.lock().unwrap().retain(|node| node == "n1");
+    hub.until("both doubted", || (hub.ready_count() == 1).then_some(())).await;
+    // A look that lets go of this one would have evicted the others.
+    hub.delete("pods", &unwanted, Propagation::Background).await;
+    hub.until("it goes", || hub.world.pod("default", &unwanted).is_none().then_some(())).await;
+    for pod in before.iter().filter(|pod| **pod != unwanted) {
+        assert!(hub.world.pod("default", pod).is_some(), "{pod} was evicted");
+    }
+    assert!(hub.events("TaintManagerEviction").is_empty());
+    hub.stop().await;
+}
