@@ -72,5 +72,5 @@ if ! command -v wasm-component-ld >/dev/null; then
     say "building wasm-component-ld, the linker that makes components, once (about two minutes)"
     (cd / && env -u RUSTC -u CARGO_BUILD_BUILD_DIR cargo install -q --locked wasm-component-ld --version 0.5.31) >&2
 fi
-flags="--sysroot=$sysroot -Clink-arg=--wasm-ld-path=/usr/bin/wasm-ld-22"
+flags="--sysroot=$sysroot -Clink-self-contained=yes -Clink-arg=--wasm-ld-path=/usr/bin/wasm-ld-22"
 echo "export RUSTC=/usr/bin/rustc CARGO_TARGET_WASM32_WASIP2_LINKER=wasm-component-ld CARGO_TARGET_WASM32_WASIP2_RUSTFLAGS='$flags'"
