@@ -96,6 +96,7 @@ impl Api {
             .route("/livez", get(about::healthy))
             .route("/readyz", get(about::ready))
             .route("/metrics", get(about::metrics))
+            .route("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", get(about::no_definitions))
             .fallback(serve)
             .with_state(self.clone())
             .merge(mount)

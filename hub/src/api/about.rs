@@ -40,6 +40,16 @@ pub(super) async fn ready(State(api): State<Api>) -> Response {
     }
 }
 
+/// kubectl asks for definitions before it says that a kind does not exist, and gives up where it
+/// cannot ask. There are none: kinds are rows of our table.
+pub(super) async fn no_definitions() -> Response {
+    let list = serde_json::json!({
+        "kind": "CustomResourceDefinitionList", "apiVersion": "apiextensions.k8s.io/v1",
+        "metadata": {"resourceVersion": "0"}, "items": [],
+    });
+    json(StatusCode::OK, &list)
+}
+
 /// Counts in Prometheus' text format.
 pub(super) async fn metrics(State(api): State<Api>) -> Response {
     let mut text = String::from("# HELP wherry_objects Objects in the store.\n# TYPE wherry_objects gauge\n");

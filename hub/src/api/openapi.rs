@@ -1,5 +1,6 @@
 //! `/openapi/v3`: by which kubectl knows fields. Each document's URL names its content, so that clients
-//! keep it for ever.
+//! keep it for ever. Version 2 is an empty document: kubectl wants one where version 3 does not know a
+//! kind, before it says that there is no such kind.
 
 use std::io::Write as _;
 
@@ -16,11 +17,20 @@ use hub_core::openapi::documents;
 use super::answer::{Failure, JSON};
 use super::params::Params;
 
-/// Documents in protobuf or of version 2 are not served; clients of today do without.
+/// `swagger: "2.0"` as a protobuf message, the only form in which version 2 is asked for.
+const EMPTY_V2: &[u8] = b"\x0a\x032.0";
+const V2_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// Documents of version 3 are served in JSON; clients of today do without protobuf.
 pub(super) fn get(document: &str, params: &Params, headers: &HeaderMap) -> Result<Response, Failure> {
     let document = document.trim_end_matches('/');
     if document == "v3" {
         return Ok(answer(&documents().index, None, CachedFor::Now, headers));
+    }
+    if document == "v2" {
+        let mut response = Response::new(Body::from(EMPTY_V2));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(V2_TYPE));
+        return Ok(response);
     }
     let found = document.strip_prefix("v3/").and_then(|path| documents().get(path)).ok_or(Failure::NoSuchPath)?;
     let cached = match params.get("hash") {
