@@ -27,8 +27,6 @@ pub fn runtime_config(memory: MemoryProfile) -> Config {
     settings(&mut config, memory);
     config.memory_reservation_for_growth(GROWTH);
     config.max_wasm_stack(WASM_STACK).async_stack_size(FIBER_STACK);
-    // Stacks are not shared among tenants' secrets: a fresh guest must not read a former guest's frames.
-    config.async_stack_zeroing(true);
     config.wasm_backtrace_max_frames(NonZeroUsize::new(BACKTRACE_FRAMES));
     config
 }

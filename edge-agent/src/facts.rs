@@ -72,7 +72,7 @@ fn os_image() -> String {
     line.map_or_else(|| "Linux".to_owned(), |name| name.trim_matches('"').to_owned())
 }
 
-fn capacity(config: &Config) -> Capacity {
+pub(crate) fn capacity(config: &Config) -> Capacity {
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let all = u32::try_from(cpus).unwrap_or(u32::MAX).saturating_mul(1000);
     let memory = memory_total().saturating_sub(RESERVED_MEMORY);

@@ -232,7 +232,9 @@ fn runtime_config(config: &Config) -> RuntimeConfig {
         args::MemoryProfile::Compact => MemoryProfile::Compact,
     };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    RuntimeConfig { memory, workers: RuntimeConfig::workers_for(cores) }
+    // Guests without a limit of their own share what the node says it has, and never take the agent down.
+    let guest_memory = Some(facts::capacity(config).memory_bytes);
+    RuntimeConfig { memory, workers: RuntimeConfig::workers_for(cores), guest_memory }
 }
 
 fn start_link(

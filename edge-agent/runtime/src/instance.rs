@@ -102,11 +102,6 @@ impl Control {
         self.cut.send_if_modified(|cut| cut.is_none() && cut.replace(cause).is_none());
     }
 
-    /// Asked at every epoch tick of a guest that runs.
-    pub(crate) fn is_cut(&self) -> bool {
-        self.cut.borrow().is_some()
-    }
-
     /// Resolves when the guest is ended from outside, with the exit that this gives.
     pub(crate) async fn wait_cut(&self) -> Exit {
         let mut cut = self.cut.subscribe();

@@ -33,6 +33,7 @@ pub use exit::{Exit, ExitReason, code};
 pub use instance::{Instance, Usage};
 pub use load::{ArtifactFile, ContainerKind, LoadError, LoadedImage, StopSupport};
 pub use logs::{LogSink, LogStream};
+pub use net::PodStream;
 pub use probe::ProbeError;
 pub use profile::probe_memory_profile;
 pub use runtime::{Runtime, RuntimeConfig, RuntimeError};

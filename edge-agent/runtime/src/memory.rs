@@ -15,18 +15,32 @@ const MEMORIES_MAX: usize = 16;
 const TABLE_ENTRY: usize = size_of::<usize>();
 
 /// Bytes of linear memory and tables that the instances of one container hold together.
+///
+/// A container's budget is a part of the node's: a guest without a limit of its own must not bring down the agent,
+/// and with it every other pod.
 #[derive(Debug)]
 pub(crate) struct Budget {
     limit: u64,
     used: AtomicU64,
     /// The last growth was refused: what the guest dies of next is taken for want of memory.
     starved: AtomicBool,
+    node: Option<Arc<Budget>>,
 }
 
 impl Budget {
-    /// `None` is no limit but the engine's own 4 GiB a memory.
-    pub(crate) fn new(limit: Option<u64>) -> Arc<Self> {
-        Arc::new(Self { limit: limit.unwrap_or(u64::MAX), used: AtomicU64::new(0), starved: AtomicBool::new(false) })
+    /// What all guests of the node may hold; `None` is no limit.
+    pub(crate) fn of_node(limit: Option<u64>) -> Arc<Self> {
+        Self::new(limit, None)
+    }
+
+    /// What one container may hold of it; `None` is whatever the node has left.
+    pub(crate) fn of_container(limit: Option<u64>, node: &Arc<Self>) -> Arc<Self> {
+        Self::new(limit, Some(node.clone()))
+    }
+
+    fn new(limit: Option<u64>, node: Option<Arc<Self>>) -> Arc<Self> {
+        let limit = limit.unwrap_or(u64::MAX);
+        Arc::new(Self { limit, used: AtomicU64::new(0), starved: AtomicBool::new(false), node })
     }
 
     pub(crate) fn used(&self) -> u64 {
@@ -37,15 +51,23 @@ impl Budget {
         self.starved.load(Ordering::Relaxed)
     }
 
+    /// All or nothing, here and on the node.
     fn take(&self, bytes: u64) -> bool {
         let fits = |used: u64| used.checked_add(bytes).filter(|sum| *sum <= self.limit);
-        let taken = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        let here = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).is_ok();
+        let taken = here && self.node.as_ref().is_none_or(|node| node.take(bytes));
+        if here && !taken {
+            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        }
         self.starved.store(!taken, Ordering::Relaxed);
         taken
     }
 
     fn give_back(&self, bytes: u64) {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
+        if let Some(node) = &self.node {
+            node.give_back(bytes);
+        }
     }
 }
 
@@ -124,7 +146,7 @@ mod tests {
 
     #[test]
     fn instances_share_a_budget_and_give_it_back() {
-        let budget = Budget::new(Some(100));
+        let budget = Budget::of_container(Some(100), &Budget::of_node(None));
         let (mut one, mut two) = (StoreMemory::new(&budget), StoreMemory::new(&budget));
         assert!(one.memory_growing(0, 60, None).unwrap());
         assert!(!two.memory_growing(0, 60, None).unwrap());
@@ -140,8 +162,22 @@ mod tests {
     }
 
     #[test]
+    fn containers_without_a_limit_share_the_node() {
+        let node = Budget::of_node(Some(100));
+        let (small, greedy) = (Budget::of_container(Some(50), &node), Budget::of_container(None, &node));
+        let (mut one, mut two) = (StoreMemory::new(&small), StoreMemory::new(&greedy));
+        assert!(two.memory_growing(0, 60, None).unwrap());
+        assert!(!one.memory_growing(0, 50, None).unwrap());
+        assert_eq!((small.used(), node.used()), (0, 60), "refused by the node, so not taken here either");
+        assert!(small.starved());
+        assert!(one.memory_growing(0, 40, None).unwrap());
+        drop((one, two));
+        assert_eq!(node.used(), 0);
+    }
+
+    #[test]
     fn what_the_system_refuses_is_not_counted() {
-        let budget = Budget::new(None);
+        let budget = Budget::of_container(None, &Budget::of_node(None));
         let mut one = StoreMemory::new(&budget);
         assert!(one.memory_growing(0, 10, None).unwrap());
         assert!(one.memory_growing(10, 30, None).unwrap());

@@ -17,10 +17,14 @@ mod tables;
 mod tcp;
 mod udp;
 
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpSocket, TcpStream};
 
 pub(crate) use overrides::link_sockets;
@@ -48,26 +52,27 @@ impl Net {
     }
 
     /// Connects the agent itself to a pod's port: registered first, or the pod's own gate would reset it.
-    pub(crate) async fn dial(&self, to: SocketAddrV4) -> std::io::Result<(TcpStream, PeerGuard)> {
+    pub(crate) async fn dial(&self, to: SocketAddrV4) -> io::Result<PodStream> {
         let real = self.tables().route(NODE, Proto::Tcp, to).map_err(|refusal| match refusal {
-            Refusal::Refused => std::io::ErrorKind::ConnectionRefused,
-            Refusal::Unreachable => std::io::ErrorKind::HostUnreachable,
-            Refusal::Denied => std::io::ErrorKind::PermissionDenied,
+            Refusal::Refused => io::ErrorKind::ConnectionRefused,
+            Refusal::Unreachable => io::ErrorKind::HostUnreachable,
+            Refusal::Denied => io::ErrorKind::PermissionDenied,
         })?;
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))?;
         let port = socket.local_addr()?.port();
         self.tables().add_peer(Proto::Tcp, port, SocketAddrV4::new(NODE, port));
-        let guard = PeerGuard { net: self.clone(), port };
-        Ok((socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, real))).await?, guard))
+        let peer = PeerGuard { net: self.clone(), port };
+        let stream = socket.connect(SocketAddr::from((Ipv4Addr::LOCALHOST, real))).await?;
+        Ok(PodStream { stream, _peer: peer })
     }
 
     /// Listens for a pod, on behalf of an HTTP component that has no sockets of its own.
     ///
     /// # Errors
-    /// [`std::io::ErrorKind::AddrInUse`] if the pod has that port already, or the system's refusal.
-    pub(crate) fn listen(&self, address: SocketAddrV4) -> std::io::Result<PodListener> {
-        self.tables().reserve(Proto::Tcp, address).map_err(|InUse| std::io::ErrorKind::AddrInUse)?;
+    /// [`io::ErrorKind::AddrInUse`] if the pod has that port already, or the system's refusal.
+    pub(crate) fn listen(&self, address: SocketAddrV4) -> io::Result<PodListener> {
+        self.tables().reserve(Proto::Tcp, address).map_err(|InUse| io::ErrorKind::AddrInUse)?;
         let guard = BoundGuard { net: self.clone(), address };
         let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
@@ -91,9 +96,36 @@ impl Drop for PodAddress {
     }
 }
 
+/// A connection of the agent to a pod.
+#[derive(Debug)]
+pub struct PodStream {
+    stream: TcpStream,
+    _peer: PeerGuard,
+}
+
+impl AsyncRead for PodStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for PodStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
 /// Keeps a real port known as the node's.
 #[derive(Debug)]
-pub(crate) struct PeerGuard {
+struct PeerGuard {
     net: Net,
     port: u16,
 }
@@ -126,11 +158,11 @@ pub(crate) struct PodListener {
 
 impl PodListener {
     /// The next connection of the virtual network; those of other processes of the node are dropped unanswered.
-    pub(crate) fn poll_accept(&self, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<TcpStream>> {
+    pub(crate) fn poll_accept(&self, cx: &mut Context<'_>) -> Poll<io::Result<TcpStream>> {
         loop {
-            let (stream, peer) = std::task::ready!(self.listener.poll_accept(cx))?;
+            let (stream, peer) = ready!(self.listener.poll_accept(cx))?;
             if self.net.tables().peer(Proto::Tcp, peer.port()).is_some() {
-                return std::task::Poll::Ready(Ok(stream));
+                return Poll::Ready(Ok(stream));
             }
         }
     }

@@ -44,7 +44,7 @@ pub(crate) async fn tcp_connect(net: &Net, to: SocketAddrV4) -> Result<(), Probe
 /// The status of the answer; its body is not read.
 pub(crate) async fn http_get(net: &Net, to: SocketAddrV4, get: &HttpGet) -> Result<u16, ProbeError> {
     let request = request(to, get).map_err(ProbeError::Request)?;
-    let (stream, _peer) = net.dial(to).await.map_err(|source| ProbeError::Connect { port: to.port(), source })?;
+    let stream = net.dial(to).await.map_err(|source| ProbeError::Connect { port: to.port(), source })?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Exchange)?;
     let exchange = sender.send_request(request);
     tokio::pin!(connection, exchange);

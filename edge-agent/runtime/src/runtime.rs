@@ -11,6 +11,7 @@ use wasmtime::component::Linker;
 use crate::capability::link_all;
 use crate::instance::Guests;
 use crate::load::{ArtifactFile, LoadError, LoadedImage};
+use crate::memory::Budget;
 use crate::meter::Ticker;
 use crate::net::Net;
 use crate::sandbox::{Sandbox, SandboxSpec};
@@ -31,6 +32,9 @@ pub struct RuntimeConfig {
     pub memory: MemoryProfile,
     /// Threads for guests; see [`RuntimeConfig::workers_for`].
     pub workers: usize,
+    /// Bytes of memory and tables that all guests together may hold; `None` leaves it to their own limits, and the
+    /// agent to the system's out-of-memory killer.
+    pub guest_memory: Option<u64>,
 }
 
 impl RuntimeConfig {
@@ -62,6 +66,7 @@ struct Inner {
     linker: Linker<State>,
     net: Net,
     guests: Guests,
+    budget: Arc<Budget>,
     target: Target,
     /// Owned only to be shut down without waiting; taken when this is dropped.
     threads: Option<tokio::runtime::Runtime>,
@@ -85,8 +90,8 @@ impl Runtime {
         let threads = guest_threads(config.workers).map_err(RuntimeError::Threads)?;
         let ticker = Ticker::start(engine.clone()).map_err(RuntimeError::Threads)?;
         let guests = Guests { threads: threads.handle().clone(), ticker };
-        let net = Net::default();
-        Ok(Self { inner: Arc::new(Inner { engine, linker, net, guests, target, threads: Some(threads) }) })
+        let (net, budget) = (Net::default(), Budget::of_node(config.guest_memory));
+        Ok(Self { inner: Arc::new(Inner { engine, linker, net, guests, budget, target, threads: Some(threads) }) })
     }
 
     /// What artifacts must be compiled for, to be loaded here.
@@ -114,6 +119,10 @@ impl Runtime {
 
     pub(crate) fn net(&self) -> &Net {
         &self.inner.net
+    }
+
+    pub(crate) fn budget(&self) -> &Arc<Budget> {
+        &self.inner.budget
     }
 
     pub(crate) fn guests(&self) -> &Guests {

@@ -15,7 +15,7 @@ use crate::instance::{Instance, Run};
 use crate::load::{Entry, LoadedImage, StopSupport};
 use crate::logs::LogSink;
 use crate::memory::Budget;
-use crate::net::{PodAddress, PodListener};
+use crate::net::{PodAddress, PodListener, PodStream};
 use crate::probe::{self, ProbeError};
 use crate::runtime::Runtime;
 use crate::state::Template;
@@ -55,8 +55,8 @@ pub struct ContainerConfig {
     /// The image's unpacked layers on the host: read-only files at `/`.
     pub root: Option<PathBuf>,
     pub mounts: Vec<Mount>,
-    /// Bytes of linear memory and tables over all its instances; `None` leaves only the engine's own
-    /// 4 GiB a memory.
+    /// Bytes of linear memory and tables over all its instances; `None` is whatever the node
+    /// has left.
     pub memory_limit: Option<u64>,
     pub log: Arc<dyn LogSink>,
     /// TCP ports on which an HTTP component listens; none means 80. A command binds its own.
@@ -201,13 +201,21 @@ impl Sandbox {
         probe::within(timeout, probe::tcp_connect(self.runtime.net(), to)).await
     }
 
+    /// A connection to one of the pod's TCP ports, on the caller's tokio runtime.
+    ///
+    /// # Errors
+    /// No listener, as a Unix process would hear of it.
+    pub async fn dial(&self, port: u16) -> std::io::Result<PodStream> {
+        self.runtime.net().dial(SocketAddrV4::new(self.spec.ip, port)).await
+    }
+
     fn template(&self, config: ContainerConfig) -> Template {
         Template {
             engine: self.runtime.engine().clone(),
             net: self.runtime.net().clone(),
             address: self.address.clone(),
             hostname: self.spec.hostname.clone(),
-            budget: Budget::new(config.memory_limit),
+            budget: Budget::of_container(config.memory_limit, self.runtime.budget()),
             config,
         }
     }

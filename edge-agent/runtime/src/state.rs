@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use wasmtime::component::ResourceTable;
-use wasmtime::{Engine, Store, UpdateDeadline};
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
@@ -67,7 +67,7 @@ impl Template {
     ///
     /// # Errors
     /// A mount that cannot be opened.
-    pub(crate) fn store(&self, control: &Arc<Control>) -> Result<Store<State>, StartError> {
+    pub(crate) fn store(&self, control: &Control) -> Result<Store<State>, StartError> {
         let sockets = PodSockets::new(&self.net, self.address.ip, &self.hostname);
         let mut table = ResourceTable::new();
         table.set_max_capacity(RESOURCES);
@@ -85,10 +85,8 @@ impl Template {
         let mut store = Store::new(&self.engine, state);
         store.limiter(|state| &mut state.memory);
         store.set_hostcall_fuel(HOSTCALL_BYTES);
-        let control = control.clone();
-        store.epoch_deadline_callback(move |_| {
-            Ok(if control.is_cut() { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
-        });
+        // A guest that runs gives way at every tick; whoever polls it looks for a kill first.
+        store.epoch_deadline_async_yield_and_update(1);
         store.set_epoch_deadline(1);
         Ok(store)
     }

@@ -8,6 +8,7 @@ use wasi_preview1_component_adapter_provider::{
 use wasmparser::{Encoding, Parser, Payload};
 use wit_component::ComponentEncoder;
 
+use crate::exit;
 use crate::parse::{InvalidWasm, encoding};
 
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,15 @@ pub(crate) enum ComponentizeError {
     Library,
     #[error("the core module cannot be made a component")]
     Encode(#[source] anyhow::Error),
+}
+
+impl From<exit::RewriteError> for ComponentizeError {
+    fn from(error: exit::RewriteError) -> Self {
+        match error {
+            exit::RewriteError::Invalid(invalid) => Self::Invalid(invalid),
+            exit::RewriteError::Encode(error) => Self::Encode(error),
+        }
+    }
 }
 
 /// A component as it is, a preview 1 command as a component that exports `wasi:cli/run`.
@@ -41,9 +51,10 @@ fn adapt(module: &[u8]) -> Result<Vec<u8>, ComponentizeError> {
     if !exports_start {
         return Err(ComponentizeError::Library);
     }
+    let module = exit::with_code(module)?;
     ComponentEncoder::default()
         .validate(true)
-        .module(module)
+        .module(&module)
         .and_then(|e| e.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER))
         .and_then(|mut e| e.encode())
         .map_err(|error| ComponentizeError::Encode(anyhow::anyhow!("{error:#}")))

@@ -16,6 +16,7 @@
 mod args;
 mod compile;
 mod componentize;
+mod exit;
 mod inspect;
 mod limits;
 mod parse;

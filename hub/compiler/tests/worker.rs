@@ -78,6 +78,8 @@ fn a_preview_1_command_becomes_a_component_that_compiles() {
     let text = String::from_utf8(result(&["inspect"], &component)).unwrap();
     assert!(text.starts_with("{\"kind\":\"command\",\"imports\":["), "{text}");
     assert!(text.contains("\"wasi:cli/exit@"), "{text}");
+    // The host's own function, not the adapter's: the code survives.
+    assert!(component.windows(14).any(|bytes| bytes == b"exit-with-code"));
     assert!(!result(COMPILE, &component).is_empty());
 }
 

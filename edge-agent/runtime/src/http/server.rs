@@ -30,6 +30,9 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// Pause after a refused accept (no file descriptors left), so that it is no busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// For the answers that a container which gives up still owes.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// A server in the pod's name: it is listening from the moment it exists.
 pub(crate) struct HttpServer {
     pub(crate) listeners: Vec<PodListener>,
@@ -43,21 +46,12 @@ impl HttpServer {
         let mut stop = control.stop.subscribe();
         let mut connections = JoinSet::new();
         let draining = watch::Sender::new(false);
-        let exit = loop {
+        let (exit, patience) = loop {
             tokio::select! {
                 biased;
-                exit = control.wait_cut() => break exit,
-                exit = self.requests.given_up() => break exit,
-                () = raised(&mut stop) => {
-                    // Listeners go first: who calls now must find another pod.
-                    self.listeners.clear();
-                    draining.send_replace(true);
-                    break tokio::select! {
-                        biased;
-                        exit = control.wait_cut() => exit,
-                        () = drain(&mut connections) => Exit::completed(),
-                    };
-                }
+                exit = control.wait_cut() => break (exit, Duration::ZERO),
+                exit = self.requests.given_up() => break (exit, LAST_WORDS),
+                () = raised(&mut stop) => break (Exit::completed(), Duration::MAX),
                 Some(_) = connections.join_next(), if !connections.is_empty() => {}
                 accepted = accept(&self.listeners), if connections.len() < CONNECTIONS_MAX => match accepted {
                     Ok(stream) => {
@@ -69,6 +63,14 @@ impl HttpServer {
                     }
                 },
             }
+        };
+        // Listeners go first: who calls now must find another pod.
+        self.listeners.clear();
+        draining.send_replace(true);
+        let exit = tokio::select! {
+            biased;
+            exit = control.wait_cut() => exit,
+            _ = tokio::time::timeout(patience, drain(&mut connections)) => exit,
         };
         connections.shutdown().await;
         self.requests.shutdown().await;

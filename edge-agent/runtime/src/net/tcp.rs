@@ -121,9 +121,10 @@ fn accept(mut cx: StoreContextMut<'_, State>, (listener,): (Resource<TcpSocket>,
 fn accept_one(state: &mut State, listener: &Resource<TcpSocket>) -> Result<Accepted, SocketError> {
     let mut original = state.sockets();
     let accepted = Tcp::accept(&mut original, again(listener))?;
-    let peer = SocketAddr::from(Tcp::remote_address(&mut original, again(&accepted.0))?);
+    // A client that has hung up already has no address any more; its connection is accepted all the same.
+    let peer = Tcp::remote_address(&mut original, again(&accepted.0)).ok();
     let pod = &mut state.sockets;
-    let remote = pod.peer(Proto::Tcp, peer.port());
+    let remote = peer.and_then(|peer| pod.peer(Proto::Tcp, SocketAddr::from(peer).port()));
     let port = pod.tcp.get(&listener.rep()).and_then(|entry| entry.local).map_or(0, |local| local.port());
     let own = if remote.is_some_and(|r| r.ip().is_loopback()) { Ipv4Addr::LOCALHOST } else { pod.ip };
     let local = SocketAddrV4::new(own, port);
@@ -137,11 +138,7 @@ fn local_address(mut cx: StoreContextMut<'_, State>, (socket,): (Resource<TcpSoc
 }
 
 fn remote_address(mut cx: StoreContextMut<'_, State>, (socket,): (Resource<TcpSocket>,)) -> Answer<IpSocketAddress> {
-    let state = cx.data_mut();
-    // The original knows whether it is connected at all.
-    if let Err(error) = Tcp::remote_address(&mut state.sockets(), again(&socket)) {
-        return answer(Err(error));
-    }
-    let remote = state.sockets.tcp.get(&socket.rep()).and_then(|entry| entry.remote);
+    // Not asked of the original: it forgets the peer as soon as both sides have closed.
+    let remote = cx.data_mut().sockets.tcp.get(&socket.rep()).and_then(|entry| entry.remote);
     Ok((remote.map(ip).ok_or(ErrorCode::InvalidState),))
 }
