@@ -14,6 +14,9 @@ use crate::object::Object;
 use crate::status::ApiError;
 use crate::time;
 
+/// Clients count on these; Kubernetes keeps them, too.
+const LASTING_NAMESPACES: [&str; 3] = ["default", "kube-system", "kube-public"];
+
 /// Kubernetes' default for pods.
 const GRACE_SECONDS: i64 = 30;
 
@@ -67,9 +70,13 @@ pub fn is_due(object: &Object) -> bool {
 /// `now` in unix seconds.
 ///
 /// # Errors
-/// 409 where the preconditions do not hold.
+/// 409 where the preconditions do not hold, 403 for a namespace that stays.
 pub fn delete(resource: &Resource, stored: &Object, options: &DeleteOptions, now: i64) -> Result<Deletion, ApiError> {
     check_preconditions(resource, stored, options.uid.as_deref(), options.resource_version)?;
+    if resource.kind == "Namespace" && LASTING_NAMESPACES.contains(&stored.name()) {
+        let message = format!("namespaces {:?} is forbidden: this namespace may not be deleted", stored.name());
+        return Err(ApiError::forbidden(message).about("", "namespaces", stored.name()));
+    }
     let mut next = stored.clone();
     if let Some(finalizer) = options.propagation.finalizer()
         && stored.finalizers().all(|had| had != finalizer)

@@ -85,6 +85,12 @@ fn a_namespace_waits_for_its_content() {
 }
 
 #[test]
+fn some_namespaces_stay() {
+    let default = object(json!({"kind": "Namespace", "metadata": {"name": "default"}}));
+    assert_eq!(delete(row("namespaces"), &default, &DeleteOptions::default(), NOW).unwrap_err().code, 403);
+}
+
+#[test]
 fn what_an_update_leaves_alone() {
     let stored = object(json!({
         "apiVersion": "v1", "kind": "ConfigMap", "data": {"a": "1"},
