@@ -22,8 +22,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Container, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity as QuantityText;
 use protocol::ids::{ContainerName, InvalidId};
 use protocol::pod::{
-    Access, ContainerSpec, Image, ImageResolution, MountSpec, PodSpec, PortSpec, Protocol, Resources, RestartPolicy,
-    Value,
+    Access, ContainerSpec, FileSpec, Image, ImageResolution, MountSpec, PodSpec, PortSpec, Protocol, Resources,
+    RestartPolicy, Value,
 };
 
 use downward::amount;
@@ -127,10 +127,12 @@ pub fn assign(
     };
     let init_list = spec.init_containers.as_deref().unwrap_or_default();
     let (init_drafts, drafts) = (drafts(init_list)?, drafts(&spec.containers)?);
-    let volumes = files::volumes(&sources, spec.volumes.as_deref().unwrap_or_default(), &mut secrets)?;
+    let mut volumes = files::volumes(&sources, spec.volumes.as_deref().unwrap_or_default(), &mut secrets)?;
     let mut containers = |list: &[Container], drafts: Vec<Draft>| -> Result<Vec<ContainerSpec>, AssignError> {
         let pairs = list.iter().zip(drafts);
-        pairs.map(|(container, draft)| self::container(&sources, container, draft, &volumes, &mut secrets)).collect()
+        pairs
+            .map(|(container, draft)| self::container(&sources, container, draft, &mut volumes, &mut secrets))
+            .collect()
     };
     let init_containers = containers(init_list, init_drafts)?;
     let containers = containers(&spec.containers, drafts)?;
@@ -204,7 +206,7 @@ fn container<L: Lookup>(
     sources: &Sources<'_, L>,
     container: &Container,
     draft: Draft,
-    volumes: &Volumes,
+    volumes: &mut Volumes,
     secrets: &mut Secrets,
 ) -> Result<ContainerSpec, AssignError> {
     let invalid = |source| AssignError::ContainerName { name: container.name.clone(), source };
@@ -265,17 +267,31 @@ fn ports(container: &Container) -> Vec<PortSpec> {
     container.ports.iter().flatten().filter_map(port).collect()
 }
 
-fn mounts(container: &Container, volumes: &Volumes) -> Vec<MountSpec> {
-    let mount = |mount: &k8s_openapi::api::core::v1::VolumeMount| MountSpec {
-        volume: mount.name.clone(),
-        path: mount.mount_path.clone(),
-        sub_path: mount.sub_path.clone().unwrap_or_default(),
-        access: match mount.read_only {
-            Some(true) => Access::ReadOnly,
-            Some(false) | None => volumes.access(&mount.name),
-        },
-    };
-    container.volume_mounts.iter().flatten().map(mount).collect()
+fn mounts(container: &Container, volumes: &mut Volumes) -> Vec<MountSpec> {
+    let wanted = container.volume_mounts.as_deref().unwrap_or_default();
+    let is_taken = |directory: &str| wanted.iter().any(|mount| mount.mount_path.trim_end_matches('/') == directory);
+    let mut mounts = Vec::new();
+    for mount in wanted {
+        let sub_path = mount.sub_path.clone().unwrap_or_default();
+        let place = mount.mount_path.trim_end_matches('/').rsplit_once('/');
+        match (volumes.file(&mount.name, &sub_path), place) {
+            (Some(file), Some((directory, name))) if !is_taken(directory) => {
+                let directory = if directory.is_empty() { "/" } else { directory };
+                let file = FileSpec { path: name.to_owned(), ..file };
+                volumes.mount_file(&container.name, &mut mounts, directory, file);
+            }
+            _ => mounts.push(MountSpec {
+                volume: mount.name.clone(),
+                path: mount.mount_path.clone(),
+                sub_path,
+                access: match mount.read_only {
+                    Some(true) => Access::ReadOnly,
+                    Some(false) | None => volumes.access(&mount.name),
+                },
+            }),
+        }
+    }
+    mounts
 }
 
 fn resources(container: &Container) -> Resources {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::{
     ConfigMap, DownwardAPIVolumeFile, HostPathVolumeSource, KeyToPath, ProjectedVolumeSource, Secret, Volume,
 };
-use protocol::pod::{Access, FileContent, FileSpec, HostPathKind, VolumeSource, VolumeSpec};
+use protocol::pod::{Access, FileContent, FileSpec, HostPathKind, MountSpec, VolumeSource, VolumeSpec};
 
 use super::downward::{PodField, resource_value};
 use super::{AssignError, ConfigProblem, Lookup, Secrets, Sources};
@@ -26,6 +26,35 @@ impl Volumes {
     pub(super) fn problem(&self, volume: &str) -> Option<ConfigProblem> {
         let problem = Box::new(self.problems.get(volume)?.clone());
         Some(ConfigProblem::Volume { volume: volume.to_owned(), problem })
+    }
+
+    /// The file of the hub's that a `subPath` names, if it names one rather than a directory.
+    pub(super) fn file(&self, volume: &str, sub_path: &str) -> Option<FileSpec> {
+        let spec = self.specs.iter().find(|spec| spec.name == volume)?;
+        match &spec.source {
+            VolumeSource::Files(files) => files.iter().find(|file| file.path == sub_path).cloned(),
+            VolumeSource::EmptyDir { .. } | VolumeSource::HostPath { .. } => None,
+        }
+    }
+
+    /// Adds a file to the directory that stands for single files at `directory`. WASI guests are given
+    /// directories, never files: so the file's directory is mounted, holding the files asked for and
+    /// nothing else.
+    pub(super) fn mount_file(&mut self, container: &str, mounts: &mut Vec<MountSpec>, directory: &str, file: FileSpec) {
+        // No name of a volume of the pod's own has an underscore.
+        let own = format!("{container}_");
+        let found = mounts.iter().find(|mount| mount.path == directory && mount.volume.starts_with(&own));
+        if let Some(mount) = found {
+            let spec = self.specs.iter_mut().find(|spec| spec.name == mount.volume);
+            if let Some(VolumeSource::Files(files)) = spec.map(|spec| &mut spec.source) {
+                files.push(file);
+            }
+            return;
+        }
+        let volume = format!("{own}{}", mounts.len());
+        self.specs.push(VolumeSpec { name: volume.clone(), source: VolumeSource::Files(vec![file]) });
+        let (path, sub_path) = (directory.to_owned(), String::new());
+        mounts.push(MountSpec { volume, path, sub_path, access: Access::ReadOnly });
     }
 
     /// Files from the hub are for reading: what a guest wrote would be lost at the next change.

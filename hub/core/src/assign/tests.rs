@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use protocol::ids::Digest;
 use protocol::pod::{
-    Access, ContainerSpec, FileContent, HookAction, HostPathKind, HttpGet, Image, ImageResolution, PodSpec,
+    Access, ContainerSpec, FileContent, HookAction, HostPathKind, HttpGet, Image, ImageResolution, MountSpec, PodSpec,
     ProbeAction, RestartPolicy, Value, VolumeSource,
 };
 use serde_json::{Value as Json, json};
@@ -204,13 +204,13 @@ fn probes_and_hooks() {
 fn resources_and_mounts() {
     let (container, _) = container(json!({
         "resources": {"limits": {"memory": "64Mi", "cpu": "1500m"}, "requests": {"cpu": "250m"}},
-        "volumeMounts": [{"name": "empty", "mountPath": "/data"}, {"name": "conf", "mountPath": "/conf", "subPath": "color"}],
+        "volumeMounts": [{"name": "empty", "mountPath": "/data"}, {"name": "conf", "mountPath": "/conf", "subPath": "dir"}],
     }));
     let resources = container.resources;
     assert_eq!((resources.memory_limit, resources.memory_request), (Some(64 << 20), Some(64 << 20)));
     assert_eq!((resources.cpu_limit_milli, resources.cpu_request_milli), (Some(1500), Some(250)));
     assert_eq!(container.mounts[0].access, Access::ReadWrite);
-    assert_eq!((container.mounts[1].access, container.mounts[1].sub_path.as_str()), (Access::ReadOnly, "color"));
+    assert_eq!((container.mounts[1].access, container.mounts[1].sub_path.as_str()), (Access::ReadOnly, "dir"));
 }
 
 /// `path mode content` of each file of a volume.
@@ -242,6 +242,43 @@ fn volumes_of_files() {
     check_files(json!({"downwardAPI": {"items": [labels]}}), &["labels 644 app=\"web\""]);
     let both = json!([{"configMap": {"name": "conf", "items": items}}, {"downwardAPI": {"items": [labels]}}]);
     check_files(json!({"projected": {"sources": both}}), &["labels 644 app=\"web\"", "paint/color 600 red"]);
+}
+
+/// `volume at path: files` of each mount of one container.
+#[track_caller]
+fn check_mounts(mounts: Json, want: &[&str]) {
+    let container = json!({"name": "c", "volumeMounts": mounts});
+    let volumes =
+        json!([{"name": "v", "configMap": {"name": "conf"}}, {"name": "s", "secret": {"secretName": "login"}}]);
+    let pod = assigned(&json!({"containers": [container], "volumes": volumes}));
+    let text = |mount: &MountSpec| {
+        let volume = pod.volumes.iter().find(|volume| volume.name == mount.volume).expect("a mount's volume is told");
+        let VolumeSource::Files(files) = &volume.source else { panic!("{} is files", volume.name) };
+        let names: Vec<&str> = files.iter().map(|file| file.path.as_str()).collect();
+        format!("{}/{} at {}: {}", mount.volume, mount.sub_path, mount.path, names.join(" "))
+    };
+    let found: Vec<String> = pod.containers[0].mounts.iter().map(text).collect();
+    assert_eq!(found, want);
+}
+
+#[test]
+fn single_files_are_mounted_by_their_directory() {
+    let mount = |volume: &str, path: &str, sub: &str| json!({"name": volume, "mountPath": path, "subPath": sub});
+    check_mounts(json!([mount("v", "/etc/app/paint", "color")]), &["c_0/ at /etc/app: paint"]);
+    check_mounts(
+        json!([
+            mount("v", "/etc/app/paint", "color"),
+            mount("s", "/etc/app/key/", "password"),
+            mount("v", "/logo", "logo")
+        ]),
+        &["c_0/ at /etc/app: paint key", "c_1/ at /: logo"],
+    );
+    // What is no file there, and a directory that is mounted already, stay as they are.
+    check_mounts(json!([mount("v", "/a", "nothing")]), &["v/nothing at /a: a b= color logo"]);
+    check_mounts(
+        json!([mount("v", "/etc/app", ""), mount("s", "/etc/app/key", "password")]),
+        &["v/ at /etc/app: a b= color logo", "s/password at /etc/app/key: password user"],
+    );
 }
 
 #[test]
