@@ -314,8 +314,17 @@ impl Supervisor {
             let _ = client.try_publish(topic, QoS::AtLeastOnce, true, payload);
         }
         let _ = client.try_disconnect();
-        // An error is the end we wait for.
-        let _ = tokio::time::timeout(GOODBYE, async { while poll(events).await.is_ok() {} }).await;
+        let said = async {
+            loop {
+                match poll(events).await {
+                    Ok(Event::Outgoing(rumqttc::Outgoing::Disconnect)) | Err(_) => return,
+                    Ok(Event::Incoming(_) | Event::Outgoing(_)) => {}
+                }
+            }
+        };
+        let _ = tokio::time::timeout(GOODBYE, said).await;
+        // The last packet leaves with the poll after it.
+        let _ = tokio::time::timeout(Duration::from_millis(50), poll(events)).await;
     }
 
     fn presence(&self, connection: u64, online: Online) -> (String, Vec<u8>) {

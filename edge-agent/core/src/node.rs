@@ -338,15 +338,15 @@ impl Node {
     }
 
     fn probed(&mut self, at: &At, run: Run, kind: ProbeKind, answer: &Answer, now: Now) {
-        let mut current = false;
+        let mut news = false;
         self.with_running(at, |running, spec| {
             if running.run == run {
-                current = true;
                 running.probes.answered(kind, answer, spec);
+                news = running.probes.is_news(kind, spec);
             }
         });
         let message = match answer {
-            _ if !current => return,
+            _ if !news => return,
             Answer::Success => return,
             Answer::Failure { message } => format!("{} probe failed: {message}", kind.word()),
             Answer::Unknown { message } => format!("{} probe errored: {message}", kind.word()),

@@ -155,6 +155,16 @@ impl Probes {
         }
     }
 
+    /// Whether a failure is worth an event: each up to the threshold, then one in ten. A probe that
+    /// never succeeds would fill a slow link with its events.
+    pub fn is_news(&self, kind: ProbeKind, container: &ContainerSpec) -> bool {
+        let threshold = kind.spec(container).map_or(0, |spec| spec.failure_threshold);
+        match self.track(kind).streak {
+            Streak::Bad(count) => count <= threshold || count.is_multiple_of(10),
+            Streak::None | Streak::Good(_) => true,
+        }
+    }
+
     fn track(&self, kind: ProbeKind) -> &Track {
         &self.tracks[kind as usize]
     }
@@ -251,6 +261,19 @@ mod tests {
         check(&spec, "s+ l-", "started ready fatal Liveness");
         let probes = Probes::new(Moment(0));
         assert_eq!(probes.turn(ProbeKind::Liveness, &spec, Moment(99_000)), Turn::Rest);
+    }
+
+    #[test]
+    fn endless_failures_are_told_now_and_then() {
+        let spec = ContainerSpec { readiness: probe(0, 1, 3), ..container("c") };
+        let mut probes = Probes::new(Moment(0));
+        let mut told = Vec::new();
+        for count in 1..=21 {
+            probes.ask(ProbeKind::Readiness, Moment(0));
+            probes.answered(ProbeKind::Readiness, &Answer::Failure { message: String::new() }, &spec);
+            told.extend(probes.is_news(ProbeKind::Readiness, &spec).then_some(count));
+        }
+        assert_eq!(told, [1, 2, 3, 10, 20]);
     }
 
     #[test]
