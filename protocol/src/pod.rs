@@ -49,7 +49,7 @@ pub struct ContainerSpec {
     /// What the hub could not resolve (a ConfigMap that is not there): becomes
     /// CreateContainerConfigError until a corrected body arrives.
     pub config_error: Option<String>,
-    /// The guest's argv after argv[0]: Kubernetes' `command` and `args` joined. One that `$(NAME)`
+    /// The guest's argv after argv[0]: Kubernetes' `command`, without its first word, and `args`. One that `$(NAME)`
     /// put a Secret's value into is a secret itself.
     pub args: Vec<Value>,
     pub env: Vec<(String, Value)>,

@@ -66,16 +66,17 @@ impl Environment {
         self.0.iter().map(|(name, text)| Ok((name.clone(), text.clone().into_value(secrets)?))).collect()
     }
 
-    /// `command` and `args` as one: a guest has no entry point of its own that `command` would replace.
+    /// What follows argv[0] of `command` and `args`. The first word of `command` names the program, as in
+    /// Kubernetes; an image holds only one, so the name chooses nothing.
     pub(super) fn arguments(&self, container: &Container, secrets: &mut Secrets) -> Result<Vec<Value>, AssignError> {
-        let words = container.command.iter().flatten().chain(container.args.iter().flatten());
+        let words = container.command.iter().flatten().skip(1).chain(container.args.iter().flatten());
         words.map(|word| expand(word, |name| self.get(name)).into_value(secrets)).collect()
     }
 
-    /// The words of a probe or hook, which travel in the clear: a Secret's value is not put in.
+    /// The words of a probe or hook after the program's name. They travel in the clear: a Secret's value is not put in.
     pub(super) fn plain_words(&self, words: &[String]) -> Vec<String> {
         let plain = |name: &str| self.get(name).filter(|text| text.origin == Origin::Plain);
-        words.iter().map(|word| expand(word, plain).text).collect()
+        words.iter().skip(1).map(|word| expand(word, plain).text).collect()
     }
 }
 

@@ -151,8 +151,8 @@ fn secrets_travel_sealed_wherever_they_go() {
         "sesame|bob",
     );
     let (with_args, sealed) = container(json!({
-        "env": [password], "command": ["run", "--key=$(PW)"], "args": ["$(NONE)"],
-        "livenessProbe": {"exec": {"command": ["$(PW)"]}},
+        "env": [password], "command": ["app", "run", "--key=$(PW)"], "args": ["$(NONE)"],
+        "livenessProbe": {"exec": {"command": ["app", "$(PW)"]}},
     }));
     let literal = |text: &str| Value::Literal(text.into());
     assert_eq!(with_args.args, [literal("run"), Value::Secret(0), literal("$(NONE)")]);
