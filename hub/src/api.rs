@@ -162,7 +162,6 @@ fn subresource(resource: &Resource, name: &str) -> Option<Subresource> {
         ("token", Subresource::Token),
     ];
     let found = known.iter().find(|(text, _)| *text == name).map(|(_, subresource)| *subresource)?;
-    // Every pod can be bound, evicted and read, whatever its row lists for discovery.
     resource.subresources.contains(&found).then_some(found)
 }
 

@@ -210,6 +210,7 @@ async fn an_object_is_created_read_changed_and_deleted() {
     assert_eq!(listed.json()["data"], json!({"b": "2", "c": "3"}));
     let failed = admin.patch(&path, "json-patch+json", &json!([{"op": "test", "path": "/data/c", "value": "4"}])).await;
     assert_eq!(failed.status, 422);
+    assert_eq!(admin.delete("/api/v1/namespaces/default").await.status, 403, "some namespaces stay");
     let refused = admin.patch(&path, "apply-patch+yaml", &json!({})).await;
     assert_eq!(
         (refused.status, refused.json()["reason"].as_str()),
@@ -421,6 +422,44 @@ async fn scale_is_one_number() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_is_bound_once_asked_for_its_log_and_evicted() {
+    let fixture = Fixture::start().await;
+    let admin = &fixture.admin;
+    let pods = "/api/v1/namespaces/default/pods";
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "none:1"}]}});
+    assert_eq!(admin.post(pods, &pod).await.status, 201);
+    let log = admin.get(&format!("{pods}/p/log")).await;
+    assert_eq!(log.status, 400, "no node has it yet");
+
+    let binding = json!({"target": {"kind": "Node", "name": "pi"}});
+    assert_eq!(admin.post(&format!("{pods}/p/binding"), &binding).await.status, 201);
+    let again = admin.post(&format!("{pods}/p/binding"), &binding).await;
+    assert_eq!((again.status, again.json()["reason"].as_str()), (StatusCode::CONFLICT, Some("Conflict")));
+    assert_eq!(admin.get(&format!("{pods}/p")).await.json()["spec"]["nodeName"], "pi");
+    let log = admin.get(&format!("{pods}/p/log?container=other")).await;
+    assert_eq!(log.status, 400);
+
+    let eviction = json!({"metadata": {"name": "p"}, "deleteOptions": {"gracePeriodSeconds": 7}});
+    assert_eq!(admin.post(&format!("{pods}/p/eviction?dryRun=All"), &eviction).await.status, 201);
+    assert!(admin.get(&format!("{pods}/p")).await.json()["metadata"].get("deletionTimestamp").is_none());
+    assert_eq!(admin.post(&format!("{pods}/p/eviction"), &eviction).await.status, 201);
+    assert_eq!(admin.get(&format!("{pods}/p")).await.json()["metadata"]["deletionGracePeriodSeconds"], 7);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_have_leases_that_nobody_wrote() {
+    let fixture = Fixture::start().await;
+    let admin = &fixture.admin;
+    assert_eq!(admin.post("/api/v1/nodes", &json!({"metadata": {"name": "pi"}})).await.status, 201);
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases";
+    assert_eq!(admin.get(&format!("{leases}/pi")).await.json()["spec"]["holderIdentity"], "pi");
+    assert_eq!(admin.get(leases).await.json()["items"].as_array().unwrap().len(), 1);
+    assert_eq!(admin.get(&format!("{leases}/other")).await.status, 404);
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_served_is_told() {
     let fixture = Fixture::start().await;
     let admin = &fixture.admin;
@@ -439,7 +478,8 @@ async fn what_is_served_is_told() {
     assert_eq!((known.status, known.body.len()), (StatusCode::NOT_MODIFIED, 0));
     let small = admin.send(Method::GET, &url, &[("accept-encoding", "gzip")], Vec::new()).await;
     assert!(small.body.len() * 3 < document.body.len());
-    assert_eq!(admin.get("/openapi/v2").await.status, 404);
+    // Version 2 is there and empty: kubectl asks it for kinds that version 3 does not have.
+    assert_eq!(admin.get("/openapi/v2").await.body, &b"\x0a\x032.0"[..]);
     let metrics = admin.get("/metrics").await;
     assert!(String::from_utf8_lossy(&metrics.body).contains("wherry_objects{resource=\"namespaces\"} 4"));
     fixture.stop().await;
