@@ -1,5 +1,5 @@
 //! What the embedded broker lets a node do, and what it makes of everything else.
-
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
 
 mod common;
@@ -108,6 +108,8 @@ async fn a_node_speaks_and_listens_below_its_own_prefix_only() {
     for foreign in [hub.topic("pi-2", "presence"), hub.topic("pi-1", "desired"), "elsewhere".to_owned()] {
         assert_eq!(client.publish(&foreign, b"x").await, PubAckReason::NotAuthorized, "{foreign}");
     }
+    let refused = hub.broker.counts().into_iter().find(|(name, ..)| name.starts_with("mqtt_topics")).unwrap();
+    assert_eq!(refused.2, 7);
     assert_eq!(client.publish(&hub.topic("pi-1", "events"), b"mine").await, PubAckReason::Success);
     assert_eq!(hub.hears().await, (hub.topic("pi-1", "events"), b"mine".to_vec()));
 

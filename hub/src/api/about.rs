@@ -72,7 +72,7 @@ pub(super) async fn metrics(State(api): State<Api>) -> Response {
             fleet.requests_dropped.load(Relaxed),
         ),
     ];
-    for (name, help, value) in counters {
+    for (name, help, value) in counters.into_iter().chain(api.parts.fleet.refusals()) {
         let _ = writeln!(text, "# HELP wherry_{name} {help}\n# TYPE wherry_{name} counter\nwherry_{name} {value}");
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()

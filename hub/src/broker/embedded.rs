@@ -70,13 +70,13 @@ pub enum StartError {
     Setup(#[source] mqtt5::MqttError),
 }
 
-/// Counts for the hub's own metrics.
+/// What was refused.
 #[derive(Debug, Default)]
-pub struct Counters {
-    pub handshakes_failed: AtomicU64,
-    pub handshakes_turned_away: AtomicU64,
-    pub clients_refused: AtomicU64,
-    pub topics_refused: AtomicU64,
+struct Counters {
+    handshakes_failed: AtomicU64,
+    handshakes_turned_away: AtomicU64,
+    clients_refused: AtomicU64,
+    topics_refused: AtomicU64,
 }
 
 /// The broker, its listener and the hub's place in it.
@@ -420,12 +420,6 @@ impl Blocked {
     }
 }
 
-impl Embedded {
-    pub fn counters(&self) -> &Counters {
-        &self.shared.counters
-    }
-}
-
 impl Broker for Embedded {
     fn publish<'a>(
         &'a self,
@@ -467,6 +461,18 @@ impl Broker for Embedded {
 
     fn address(&self) -> Option<SocketAddr> {
         Some(self.address)
+    }
+
+    fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        let Counters { handshakes_failed, handshakes_turned_away, clients_refused, topics_refused } =
+            &self.shared.counters;
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        vec![
+            ("mqtt_handshakes_failed_total", "TLS handshakes that failed.", count(handshakes_failed)),
+            ("mqtt_turned_away_total", "Connections beyond what fits at the door.", count(handshakes_turned_away)),
+            ("mqtt_clients_refused_total", "Clients with a foreign name, will or paper.", count(clients_refused)),
+            ("mqtt_topics_refused_total", "Uses of topics that are not the node's.", count(topics_refused)),
+        ]
     }
 
     fn stop(&self) -> BoxFuture<'_, ()> {

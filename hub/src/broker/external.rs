@@ -258,6 +258,11 @@ impl Broker for External {
         None
     }
 
+    /// The broker counts for itself.
+    fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        Vec::new()
+    }
+
     fn stop(&self) -> BoxFuture<'_, ()> {
         Box::pin(async move {
             self.stop.cancel();

@@ -84,6 +84,9 @@ pub trait Broker: Send + Sync + 'static {
     /// Where nodes connect; `None` for a broker of someone else's.
     fn address(&self) -> Option<SocketAddr>;
 
+    /// What was refused so far: a name, what it means, how often.
+    fn counts(&self) -> Vec<(&'static str, &'static str, u64)>;
+
     /// Ends everything; the event stream ends first, so that nobody hears the nodes' last wills.
     fn stop(&self) -> BoxFuture<'_, ()>;
 }

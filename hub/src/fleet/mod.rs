@@ -164,6 +164,11 @@ impl Fleet {
     pub fn counters(&self) -> &Counters {
         &self.context.counters
     }
+
+    /// What the broker refused: a name, what it means, how often.
+    pub fn refusals(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.context.broker.counts()
+    }
 }
 
 /// Tells nodes again what they have not applied.
