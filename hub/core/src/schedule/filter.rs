@@ -71,7 +71,9 @@ impl<'a> Context<'a> {
     pub(super) fn new(request: &Request<'_>, nodes: &'a Nodes) -> Self {
         let constraints = request.spec.topology_spread_constraints.iter().flatten();
         let spreads = constraints.map(|constraint| Spread::new(constraint, request, nodes)).collect();
-        let tenants = nodes.iter().flat_map(|node| node.tenants.iter().map(move |tenant| (node, tenant)));
+        // Few pods avoid others, and this is asked for each waiting one.
+        let wary = nodes.iter().filter(|node| node.has_wary_tenants);
+        let tenants = wary.flat_map(|node| node.tenants.iter().map(move |tenant| (node, tenant)));
         let repelled = tenants
             .flat_map(|(node, tenant)| tenant.avoids.iter().map(move |near| (node, near)))
             .filter(|(_, near)| near.selects_pod(request.pod))
@@ -142,9 +144,12 @@ pub(super) fn refusals(request: &Request<'_>, node: &NodeView, context: &Context
 }
 
 fn cordon(request: &Request<'_>, node: &NodeView) -> Option<Refusal> {
+    if !node.is_cordoned {
+        return None;
+    }
     let key = UNSCHEDULABLE.to_owned();
     let taint = Taint { key, effect: "NoSchedule".to_owned(), value: None, time_added: None };
-    (node.is_cordoned && !request.tolerates(&taint)).then_some(Refusal::Unschedulable)
+    (!request.tolerates(&taint)).then_some(Refusal::Unschedulable)
 }
 
 fn node_name(request: &Request<'_>, node: &NodeView) -> Option<Refusal> {

@@ -24,6 +24,10 @@ pub struct NodeView {
     pub(super) expected: Amounts,
     pub(super) host_ports: BTreeSet<HostPort>,
     pub(super) tenants: Vec<Tenant>,
+    /// Pods by the uid of their controller.
+    by_owner: BTreeMap<String, i64>,
+    /// Some tenant does not want certain others near.
+    pub(super) has_wary_tenants: bool,
 }
 
 /// A pod on a node, as other pods' rules look at it.
@@ -31,7 +35,6 @@ pub struct NodeView {
 pub(super) struct Tenant {
     pub(super) namespace: String,
     pub(super) labels: BTreeMap<String, String>,
-    pub(super) owner: Option<String>,
     pub(super) avoids: Vec<super::affinity::Near>,
     pub(super) is_going: bool,
 }
@@ -103,6 +106,8 @@ impl NodeView {
             expected: Amounts::default(),
             host_ports: BTreeSet::new(),
             tenants: Vec::new(),
+            by_owner: BTreeMap::new(),
+            has_wary_tenants: false,
         }
     }
 
@@ -115,7 +120,17 @@ impl NodeView {
         self.tenants.len()
     }
 
+    /// Pods here that this owner controls.
+    pub(super) fn pods_of(&self, owner: &str) -> i64 {
+        self.by_owner.get(owner).copied().unwrap_or(0)
+    }
+
     fn add(&mut self, pod: &Pod) {
+        if let Some(owner) = claim::controller(&pod.metadata) {
+            *self.by_owner.entry(owner.uid.clone()).or_default() += 1;
+        }
+        let avoids = super::affinity::avoided(pod);
+        self.has_wary_tenants |= !avoids.is_empty();
         if let Some(spec) = &pod.spec {
             self.requested.add(&Amounts::requested(spec));
             self.expected.add(&Amounts::expected(spec));
@@ -124,8 +139,7 @@ impl NodeView {
         self.tenants.push(Tenant {
             namespace: pod.metadata.namespace.clone().unwrap_or_default(),
             labels: pod.metadata.labels.clone().unwrap_or_default(),
-            owner: claim::controller(&pod.metadata).map(|owner| owner.uid.clone()),
-            avoids: super::affinity::avoided(pod),
+            avoids,
             is_going: pod.metadata.deletion_timestamp.is_some(),
         });
     }

@@ -35,8 +35,7 @@ pub(super) fn scores(request: &Request<'_>, nodes: &[&NodeView], context: &Conte
 
 /// Pods of the same owner on a node; 0 for pods that nobody controls.
 fn siblings(request: &Request<'_>, node: &NodeView) -> i64 {
-    let same = node.tenants.iter().filter(|tenant| request.owner.is_some() && tenant.owner == request.owner);
-    i64::try_from(same.count()).unwrap_or(i64::MAX)
+    request.owner.as_ref().map_or(0, |owner| node.pods_of(owner))
 }
 
 fn more_is_better(raw: Vec<i64>) -> Vec<i64> {
