@@ -33,6 +33,10 @@ use crate::{facts, files, renew};
 /// The wait before joining again doubles up to this.
 const JOIN_RETRY_MAX: Duration = Duration::from_secs(60);
 
+/// A second in all: a killed process with spinning guests needs a few milliseconds to be gone.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(50);
+
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error("cannot use the data directory {}", path.display())]
@@ -85,14 +89,18 @@ fn open(config: &JoinConfig) -> Result<Base, RunError> {
     Ok(Base { _lock: lock, clock, entropy, identity, machine_id })
 }
 
+/// One agent a directory. A predecessor that was just killed may hold it for a moment longer.
 fn lock(dir: &Path) -> Result<File, RunError> {
     let unusable = |source| RunError::DataDir { path: dir.to_owned(), source };
     let file = File::create(dir.join("lock")).map_err(unusable)?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(RunError::Taken { path: dir.to_owned() }),
-        Err(std::fs::TryLockError::Error(source)) => Err(unusable(source)),
+    for _ in 0..LOCK_TRIES {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => std::thread::sleep(LOCK_PAUSE),
+            Err(std::fs::TryLockError::Error(source)) => return Err(unusable(source)),
+        }
     }
+    Err(RunError::Taken { path: dir.to_owned() })
 }
 
 /// Joins, and nothing else.
