@@ -1,5 +1,7 @@
 //! The hub's configuration and the node's, put together: what one compiles the other loads, and nothing else.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 use artifact::{ENGINE, TRIPLES, compiler_config, host_triple, runtime_config};
 use protocol::reported::{MemoryProfile, Target};
 use wasmtime::Engine;

@@ -1,5 +1,7 @@
 //! Commands from start to exit: codes, traps, limits, files, stop and kill.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 mod support;
 
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Guests that people write: Rust, built for wasm32-wasip2.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 mod support;
 
 use std::sync::Arc;

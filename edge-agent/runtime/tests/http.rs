@@ -1,5 +1,7 @@
 //! HTTP components: requests, failures, reuse, draining, and the probes that look at them.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 mod support;
 
 use std::sync::Arc;

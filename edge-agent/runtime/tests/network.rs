@@ -1,5 +1,7 @@
 //! The virtual network as guests meet it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot set its scene has failed")]
+
 mod support;
 
 use std::sync::Arc;
