@@ -67,8 +67,18 @@ fn guest_file(name: &str) -> String {
 }
 
 /// The guests that `wasm-apps` builds.
-pub const GUESTS: [&str; 9] =
-    ["hello", "web", "sensor", "crash-loop", "memory-hog", "spin-forever", "log-flood", "never-ready", "slow-stop"];
+pub const GUESTS: [&str; 10] = [
+    "hello",
+    "web",
+    "sensor",
+    "crash-loop",
+    "memory-hog",
+    "spin-forever",
+    "log-flood",
+    "never-ready",
+    "slow-stop",
+    "sockets",
+];
 
 pub fn workspace_root() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));

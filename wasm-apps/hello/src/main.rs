@@ -16,6 +16,7 @@
 
 use std::env;
 use std::error::Error;
+use std::fs;
 use std::process::exit;
 use std::thread::sleep;
 use std::time::Duration;
@@ -37,10 +38,10 @@ fn run(words: &[&str]) -> Result<(), Box<dyn Error>> {
         ["echo", rest @ ..] => println!("{}", rest.join(" ")),
         ["env"] => env::vars().for_each(|(name, value)| println!("{name}={value}")),
         ["env", name] => println!("{}", env::var(name)?),
-        ["cat", path] => print!("{}", String::from_utf8_lossy(&files::read(path)?)),
-        ["write", path, rest @ ..] => files::write(path, rest.join(" ").as_bytes())?,
-        ["exists", path] => exit(i32::from(!files::exists(path))),
-        ["ls", path] => files::list(path)?.iter().for_each(|name| println!("{name}")),
+        ["cat", path] => print!("{}", fs::read_to_string(path)?),
+        ["write", path, rest @ ..] => fs::write(path, rest.join(" "))?,
+        ["exists", path] => drop(fs::metadata(path)?),
+        ["ls", path] => list(path)?,
         ["sleep", millis] => sleep(Duration::from_millis(millis.parse()?)),
         _ => return Err(format!("cannot do {words:?}; see the head of hello's source").into()),
     }
@@ -60,5 +61,13 @@ fn greet(times: Option<u64>) -> Result<(), Box<dyn Error>> {
         count += 1;
         println!("{me} is still here, {count}");
     }
+    Ok(())
+}
+
+fn list(path: &str) -> Result<(), Box<dyn Error>> {
+    let entries = fs::read_dir(path)?.collect::<Result<Vec<_>, _>>()?;
+    let mut names: Vec<String> = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    names.iter().for_each(|name| println!("{name}"));
     Ok(())
 }

@@ -49,7 +49,7 @@ impl wasip2::exports::http::incoming_handler::Guest for Web {
             "/env" => {
                 found(out, parameter(query, "name").and_then(|name| std::env::var(name).ok()).map(String::into_bytes))
             }
-            "/file" => found(out, parameter(query, "path").and_then(|path| files::read(path).ok())),
+            "/file" => found(out, parameter(query, "path").and_then(|path| std::fs::read(path).ok())),
             "/bytes" => bytes(out, number(query, "n", 1000)),
             "/trap" => std::process::abort(),
             "/count" => answer(out, 200, format!("{}\n", ANSWERED.load(Ordering::Relaxed)).as_bytes()),
