@@ -81,6 +81,7 @@ fn manifests_with_mistakes() -> Result<()> {
         &["spec.containers[0].volumeMounts[0].name", "gone"],
     )?;
     refused(pod("p", "hello", "resources: {requests: {memory: lots}}"), &["memory"])?;
+    refused(good.replace("apiVersion: v1", "apiVersion: v9"), &["no matches for kind"])?;
     // Harmless to ignore: accepted, with a warning.
     let file = tempfile::NamedTempFile::with_suffix(".yaml")?;
     fs::write(file.path(), format!("{good}  dnsPolicy: Default\n"))?;

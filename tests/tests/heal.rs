@@ -100,11 +100,11 @@ fn a_liveness_probe_restarts_and_a_startup_probe_waits() -> Result<()> {
     let stage = Stage::new(1, &["hello"])?;
     let more = "
 livenessProbe:
-  exec: {command: [exists, /data/alive]}
+  exec: {command: [hello, exists, /data/alive]}
   periodSeconds: 1
   failureThreshold: 2
 startupProbe:
-  exec: {command: [ls, /data]}
+  exec: {command: [hello, ls, /data]}
   periodSeconds: 1
 volumeMounts: [{name: data, mountPath: /data}]";
     stage
