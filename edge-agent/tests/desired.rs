@@ -126,7 +126,9 @@ fn node_facts(runtime: &Runtime) -> NodeFacts {
 
 fn start(dir: &Path, hub: &Hub) -> Agency {
     let clock = Clock::system(UnixMillis(0)).unwrap();
-    let runtime = Runtime::new(RuntimeConfig { memory: MemoryProfile::Compact, workers: 1 }).unwrap();
+    let runtime =
+        Runtime::new(RuntimeConfig { memory: MemoryProfile::Compact, workers: 1, guest_memory: Some(64 << 20) })
+            .unwrap();
     let (up, up_seen) = watch::channel(None);
     let (bulk, _) = mpsc::channel(8);
     let blobs = Blobs::new(bulk, up_seen.clone(), clock.clone());

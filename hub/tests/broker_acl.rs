@@ -1,6 +1,5 @@
 //! What the embedded broker lets a node do, and what it makes of everything else.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
 
 mod common;
 

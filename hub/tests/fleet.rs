@@ -1,6 +1,5 @@
 //! The fleet, from a bound pod to what its node is told, and back; with nodes that lie, stutter and vanish.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on ends where it stands")]
 
 mod common;
 
