@@ -1,6 +1,7 @@
 //! The bytes of each message, pinned: a change here breaks fleets that upgrade node by node.
 //!
 //! To add a message, add a line with an empty golden text and copy what the failure prints.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use protocol::blob::{ArtifactManifest, BlobAnswer, BlobRequest};
 use protocol::desired::{Desired, DesiredPod, Stop};

@@ -1,5 +1,6 @@
 //! Bytes from strangers: every decoder answers with an error or a value, never with a panic, and a
 //! signature holds for one topic, stamp, kind and body only.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 use proptest::prelude::*;
 use protocol::blob::{BlobAnswer, BlobRequest};
