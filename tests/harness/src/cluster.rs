@@ -67,7 +67,7 @@ impl Cluster {
     /// The token is refused or the agent cannot be started.
     pub fn agent(&self, name: &str, options: AgentOptions) -> Result<Agent> {
         let data = self.folder.join(name);
-        let token = if data.join("identity").exists() { None } else { Some(self.hub.token()?) };
+        let token = if data.join("identity.json").exists() { None } else { Some(self.hub.token()?) };
         Agent::start(&self.binaries, &self.hub.api(), name, &data, token, options)
     }
 
